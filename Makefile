@@ -1,0 +1,65 @@
+# Every target sets up what it needs: a bare machine wants Python 3.11, make and git, nothing else.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv || echo .tools/bin/uv)
+REQUEST ?= Which license does this project have, and which Python version does it need? Look into LICENSE and pyproject.toml.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-live lint format evals bench build lock clean
+
+help:
+	@echo "make run        set up, then work on a real request (REQUEST=\"…\" for your own)"
+	@echo "make test       set up, then run the tests"
+	@echo "make test-live  the tests that need the embedded model's weights"
+	@echo "make lint       format, lint, types and layers"
+	@echo "make evals      the everyday suite, on your model or the embedded one"
+	@echo "make bench      our time per step against a plain LangGraph loop"
+	@echo "make build      wheel and source archive in dist/"
+
+.tools/bin/uv:
+	$(PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m ensurepip --user
+	$(PYTHON) -m pip install --quiet --target .tools uv
+
+$(BIN)/orc: requirements.lock pyproject.toml | $(UV)
+	@test -x $(BIN)/python || $(UV) venv --quiet --python "$(PYTHON)" $(VENV)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(BIN)/orc
+
+run: $(BIN)/orc
+	$(BIN)/orc run --yes "$(REQUEST)"
+
+test: $(BIN)/orc
+	LANGGRAPH_STRICT_MSGPACK=true $(BIN)/python -m pytest $(ARGS)
+
+test-live: $(BIN)/orc
+	$(BIN)/orc models pull
+	LANGGRAPH_STRICT_MSGPACK=true $(BIN)/python -m pytest -m live --timeout 900 $(ARGS)
+
+lint: $(BIN)/orc
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(BIN)/orc
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+evals: $(BIN)/orc
+	$(BIN)/orc evals run everyday $(ARGS)
+
+bench: $(BIN)/orc
+	$(BIN)/python bench/step_overhead.py $(ARGS)
+
+build: $(BIN)/orc
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
+lock: | $(UV)
+	$(UV) pip compile pyproject.toml --extra local --extra web --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .tools dist

@@ -1,0 +1,75 @@
+"""The command `orc`: a group whose commands are imported when they are used.
+
+Starting must stay under 0.2 s, so this module imports click and nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from orchestrator.errors import OrcError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("orchestrator.cli.run:run", "Work on a request."),
+    "resume": ("orchestrator.cli.run:resume", "Go on with a run that stopped."),
+    "runs": ("orchestrator.cli.runs:runs", "List runs and show what they did."),
+    "agents": ("orchestrator.cli.agents:agents", "List, check, make and show specialists."),
+    "models": ("orchestrator.cli.models:models", "List, fetch and check models."),
+    "evals": ("orchestrator.cli.evals:evals", "Run a suite of tasks and count what passes."),
+    "config": ("orchestrator.cli.config:config", "Show the settings and where they come from."),
+    "schema": ("orchestrator.cli.config:schema", "Print the JSON Schema of a file."),
+    "trust": ("orchestrator.cli.config:trust", "Trust a folder's agent files, or stop trusting it."),
+    "init": ("orchestrator.cli.init:init", "Make this folder a workspace."),
+    "doctor": ("orchestrator.cli.doctor:doctor", "Check that everything works here."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it is invoked; help texts come from the table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+EXAMPLES = """\b
+Examples:
+  orc run "fix the failing test in calc/"
+  orc run "@researcher what does docs/ say on retries?"
+  orc run -c r-7f3a "and now the other one"
+  orc resume
+"""
+
+
+@click.group(cls=LazyGroup, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="orc-orchestrator", prog_name="orc")
+def orc() -> None:
+    """A multi-agent orchestrator: routed, planned, guarded, checkpointed."""
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Run the command; every error of ours becomes one message and its exit code."""
+    try:
+        orc.main(args=argv, prog_name="orc", standalone_mode=True)
+    except OrcError as error:
+        color = False if os.environ.get("NO_COLOR") else None
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True, color=color)
+        sys.exit(error.exit_code)

@@ -1,0 +1,114 @@
+"""Ask a person at the terminal about calls that the guardian does not let through alone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+HELP = "a = approve once, e = edit, r = reject, q = decide later"
+
+
+def person_is_there() -> bool:
+    """Whether someone can be asked: both ends of the conversation are a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def approver(before: Callable[[], None]) -> Callable[[Mapping[str, Any]], dict[str, Any] | None]:
+    """An approver for the session; `before` clears the screen of what moves.
+
+    It returns None when the person puts the decision off (q, Ctrl-C or Ctrl-D).
+    """
+
+    def ask(payload: Mapping[str, Any]) -> dict[str, Any] | None:
+        before()
+        try:
+            with _plain_interrupts():
+                return {"decisions": [_decision(request) for request in payload["action_requests"]]}
+        except (KeyboardInterrupt, EOFError, click.Abort):
+            click.echo("\nput off", err=True)
+            return None
+
+    return ask
+
+
+@contextmanager
+def _plain_interrupts() -> Iterator[None]:
+    """Let Ctrl-C end the question: the event loop's own handler would wait for Enter."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+
+
+def _decision(request: Mapping[str, Any]) -> dict[str, Any]:
+    where = "inside the workspace" if request.get("inside") else "reaches outside the workspace"
+    click.secho(
+        f"\n{request['agent']} wants to use {request['name']} ({where})", fg="yellow", bold=True, err=True
+    )
+    for name, value in request["args"].items():
+        click.echo(f"  {name}: {visible(value)}", err=True)
+    click.echo(f"  why you are asked: {request['description']} [{request['rule']}]", err=True)
+    while True:
+        answer = _line(f"{HELP}: ").strip().lower()
+        if answer in {"a", "approve"}:
+            return {"type": "approve"}
+        if answer in {"r", "reject"}:
+            return {"type": "reject", "message": _line("what should it do instead? (may be empty) ")}
+        if answer in {"e", "edit"}:
+            return _edited(request)
+        if answer in {"q", "quit"}:
+            raise EOFError
+
+
+def _line(prompt: str) -> str:
+    click.echo(prompt, nl=False, err=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")
+
+
+def _edited(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Let the person change the arguments: on the line when there is one short text, else in an editor."""
+    arguments = dict(request["args"])
+    texts = [name for name, value in arguments.items() if isinstance(value, str) and "\n" not in value]
+    if len(texts) == 1 and len(arguments) <= 2:
+        arguments[texts[0]] = _edited_line(f"{texts[0]}: ", arguments[texts[0]])
+        return {"type": "edit", "edited_action": {"name": request["name"], "args": arguments}}
+    while True:
+        text = click.edit(json.dumps(arguments, indent=2, ensure_ascii=False), extension=".json")
+        if text is None:
+            return _decision(request)
+        try:
+            changed = json.loads(text)
+        except json.JSONDecodeError as error:
+            click.echo(f"not valid JSON: {error}", err=True)
+            continue
+        if isinstance(changed, dict):
+            return {"type": "edit", "edited_action": {"name": request["name"], "args": changed}}
+        click.echo("the arguments must be a JSON object", err=True)
+
+
+def _edited_line(prompt: str, text: str) -> str:
+    """A line that the person may change; on stderr, because stdout is for the answer alone."""
+    from prompt_toolkit import PromptSession  # noqa: PLC0415 - only for this
+    from prompt_toolkit.output import create_output  # noqa: PLC0415
+
+    session: PromptSession[str] = PromptSession(output=create_output(stdout=sys.stderr))
+    return session.prompt(prompt, default=text, in_thread=True)
+
+
+def visible(value: Any) -> str:
+    """A value as text in which hidden and control characters show as escapes."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    lines = shown.splitlines() or [""]
+    more = f"\n    … {len(lines) - 30} more lines" if len(lines) > 30 else ""
+    return "\n    ".join(lines[:30]) + more

@@ -1,0 +1,108 @@
+"""`orc run` and `orc resume`: work on a request, and go on with one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.errors import Interrupted, UsageError
+
+RUN_EXAMPLES = """\b
+Examples:
+  orc run "how many lines of Python are in src/?"
+  orc run --yes "fix the failing test in calc/ and run the tests"
+  orc run "@sysadmin what fills the disk?"
+  orc run -c r-7f3a "now do the same for the other file"
+  git diff | orc run "write a commit message for this diff" -
+"""
+
+
+def shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of both commands."""
+    for option in (
+        click.option("-y", "--yes", is_flag=True, help="Approve what would be asked inside the workspace."),
+        click.option(
+            "--model", metavar="NAME", help="Use this model for all: a name at the endpoint, or `embedded`."
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Write every event as a JSON line on stdout."),
+        click.option("-q", "--quiet", is_flag=True, help="Show the answer and errors only."),
+        click.option(
+            "-C",
+            "--workspace",
+            type=click.Path(path_type=Path, file_okay=False, exists=True),
+            help="Work in this folder.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(epilog=RUN_EXAMPLES)
+@click.argument("request", nargs=-1)
+@click.option("-c", "--continue", "run_id", metavar="RUN", help="Go on with this conversation.")
+@shared
+def run(request: tuple[str, ...], run_id: str | None, workspace: Path | None, **options: Any) -> None:
+    """Work on a REQUEST in this folder; `-` or a pipe adds text from standard input."""
+    text = _request(request)
+    _go(workspace, options, text, run_id)
+
+
+@click.command(epilog="\b\nExamples:\n  orc resume\n  orc resume r-7f3a --yes\n")
+@click.argument("run_id", metavar="[RUN]", required=False)
+@shared
+def resume(run_id: str | None, workspace: Path | None, **options: Any) -> None:
+    """Go on with a RUN that stopped, waits for approval or was cut off; the newest one by default."""
+    _go(workspace, options, None, run_id)
+
+
+def _request(words: tuple[str, ...]) -> str:
+    text = " ".join(word for word in words if word != "-")
+    if "-" in words or (not words and not sys.stdin.isatty()):
+        text = f"{text}\n\n{sys.stdin.buffer.read().decode(errors='replace')}".strip()
+    if not text.strip():
+        raise UsageError('say what is to be done: orc run "…"')
+    # What the shell gave as bytes that are no text would be taken by no file and no model.
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _go(workspace: Path | None, options: dict[str, Any], request: str | None, run_id: str | None) -> None:
+    """Run a request, or resume when there is none."""
+    from orchestrator.cli.ask import approver, person_is_there  # noqa: PLC0415
+    from orchestrator.cli.models import fetch_before_use  # noqa: PLC0415
+    from orchestrator.cli.view import JsonView, QuietView, TerminalView  # noqa: PLC0415
+    from orchestrator.session import Options, Session  # noqa: PLC0415
+    from orchestrator.settings import chosen_model  # noqa: PLC0415
+    from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
+    from orchestrator.workspace.layers import load_settings  # noqa: PLC0415
+
+    if os.environ.get("NO_COLOR"):
+        click.get_current_context().color = False
+    root = nearest_workspace(workspace or Path.cwd())
+    view = JsonView() if options["as_json"] else QuietView() if options["quiet"] else TerminalView()
+    session = Session(
+        root,
+        Options(
+            approves=options["yes"],
+            approver=approver(view.close) if person_is_there() else None,
+            model=options["model"],
+            listeners=(view,),
+            handles_signals=True,
+        ),
+    )
+    session.check(request, run_id)
+    fetch_before_use(chosen_model(load_settings(root), "default", os.environ, options["model"]))
+    work = session.resume(run_id) if request is None else session.run(request, run=run_id)
+    try:
+        outcome = asyncio.run(work)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise Interrupted("stopped; what was done is saved, `orc resume` goes on") from None
+    finally:
+        view.close()
+    if outcome.status != "done":
+        sys.exit(1)

@@ -1,0 +1,64 @@
+"""What the nodes may use: handed to each by LangGraph, built once per turn by the session.
+
+Nodes never open a database, read a setting or build a model themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orchestrator.agents import Agent
+from orchestrator.errors import Interrupted
+from orchestrator.events import Journal
+from orchestrator.limits import Budget
+from orchestrator.llm.base import ChatModel
+from orchestrator.safety.policy import Policy
+from orchestrator.settings import Settings, Tier
+from orchestrator.tools.base import Tool, ToolContext
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that a node may reach."""
+
+    root: Path
+    """The workspace."""
+    settings: Settings
+    agents: Mapping[str, Agent]
+    tools: Mapping[str, Tool]
+    model: Callable[[Tier], Awaitable[ChatModel]]
+    """Opens the model of a tier; the same object each time."""
+    journal: Journal
+    budget: Budget
+    policy: Policy
+    tool_context: ToolContext
+    approves: bool = False
+    """`--yes`: what would be asked inside the workspace is approved."""
+    killed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by the second Ctrl-C: the running call ends now."""
+
+    async def open_model(self, agent: str) -> ChatModel:
+        """The model that a specialist works with."""
+        return await self.model(self.agents[agent].model)
+
+
+T = TypeVar("T")
+
+
+async def until_killed(work: Coroutine[Any, Any, T], context: Context) -> T:
+    """Await a model call, or raise Interrupted as soon as the person ends it by a second Ctrl-C."""
+    task = asyncio.ensure_future(work)
+    killed = asyncio.ensure_future(context.killed.wait())
+    try:
+        await asyncio.wait({task, killed}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Interrupted("the model call was ended; `orc resume` asks again")
+    finally:
+        for pending in (task, killed):
+            pending.cancel()
+        await asyncio.gather(task, killed, return_exceptions=True)

@@ -1,0 +1,334 @@
+"""One question to one model: sent, timed, retried, counted.
+
+This is the seam where later a budget, a circuit breaker and fallback models go. It knows nothing of
+tools or schemas: a question carries its options ready for the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseMessageChunk, SystemMessage
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+from orchestrator.errors import ModelRejected, ModelUnreachable
+from orchestrator.llm.base import OnRetry, OnText, OnUsage, Usage
+from orchestrator.llm.endpoint import Endpoint, Front, endpoint_of
+from orchestrator.llm.faults import Failed, Fault, LimitPassed, Patience, connect_limit, fault_of
+from orchestrator.llm.shown import Shown
+from orchestrator.llm.whole import estimate, whole
+from orchestrator.settings import ModelSettings, Timeouts
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from orchestrator.llm.client import StreamedChat
+
+
+class LocalServer(Protocol):
+    """A model server in this process."""
+
+    async def start(self, progress: Callable[[str], None] | None = None) -> Any:
+        """Start it unless it runs; returns an object with `base_url` and `api_key`."""
+        ...
+
+    async def before(self, front: Front) -> None:
+        """Called before a request that begins so."""
+        ...
+
+    async def after(self, front: Front) -> None:
+        """Called after it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told what, while a call runs."""
+
+    on_usage: OnUsage | None = None
+    on_retry: OnRetry | None = None
+    progress: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, ready for the wire."""
+
+    messages: list[AnyMessage]
+    max_tokens: int
+    temperature: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Such as `tools` and `tool_choice`."""
+    response_format: Mapping[str, Any] | None = None
+    fixed: int = 1
+    """How many messages at the front are the same in every request of this kind."""
+
+    @property
+    def front(self) -> Front:
+        """The fixed messages, for a cache of prompts; empty when there is no system message."""
+        if not isinstance(self.messages[0], SystemMessage):
+            return ()
+        roles = {"system": "system", "human": "user", "ai": "assistant"}
+        return tuple((roles[message.type], message.text) for message in self.messages[: self.fixed])
+
+    @property
+    def prompt_tokens(self) -> int:
+        """An estimate; used where the server does not count."""
+        said = sum(len(message.text) for message in self.messages)
+        return estimate(said + len(json.dumps(self.options)))
+
+
+@dataclass(frozen=True)
+class Line:
+    """An open way to a model."""
+
+    endpoint: Endpoint
+    model: str
+    chat: StreamedChat
+    http: httpx2.AsyncClient
+    loop: asyncio.AbstractEventLoop
+
+
+class Caller:
+    """Asks one model; may be used by several tasks at a time."""
+
+    def __init__(
+        self, settings: ModelSettings, listeners: Listeners, patience: Patience, local: LocalServer | None
+    ) -> None:
+        self.settings, self.listeners, self.patience, self.local = settings, listeners, patience, local
+        self._line: Line | None = None
+        self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._refused: set[str] = set()
+        """Options that this endpoint does not take, as it told us."""
+
+    async def ask(self, question: Question, on_text: OnText | None = None) -> AIMessage:
+        """The model's answer, whole; raises ModelError."""
+        line = await self._open()
+        shown = Shown(on_text) if on_text else None
+        limit = self.settings.timeouts.total
+        try:
+            async with asyncio.timeout(limit) as deadline:
+                answer = await self._patiently(line, question, shown)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise ModelUnreachable(
+                f"{line.endpoint.host} was too slow: the total limit of {limit:g} s passed; "
+                "raise timeouts.total"
+            ) from None
+        if shown:
+            shown.finish()
+        return answer
+
+    async def close(self) -> None:
+        """Close the connections; the next question opens them again."""
+        line, self._line = self._line, None
+        if line and line.loop is asyncio.get_running_loop():
+            await line.http.aclose()
+
+    async def _open(self) -> Line:
+        """The line for the running event loop, since connections do not outlive theirs."""
+        loop = asyncio.get_running_loop()
+        if self._opening is None or self._opening[0] is not loop:
+            self._opening = (loop, asyncio.Lock())
+        async with self._opening[1]:
+            endpoint = await self._endpoint()
+            line = self._line
+            if line is None or line.loop is not loop or line.endpoint != endpoint:
+                line = self._line = await self._connect(endpoint, loop)
+        return line
+
+    async def _endpoint(self) -> Endpoint:
+        """Asked for at each question: a local server that died is started again, somewhere else."""
+        if self.local is None:
+            return endpoint_of(self.settings)
+        started = await self.local.start(self.listeners.progress)
+        return Endpoint(_with_version(started.base_url), started.api_key)
+
+    async def _connect(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> Line:
+        from orchestrator.llm.client import connect, model_names  # noqa: PLC0415
+
+        name = self.settings.model or ("embedded" if self.local else "")
+        chat, http = connect(endpoint, name, self.settings.timeouts)
+        if not name:
+            names = await model_names(endpoint, http)
+            if not names:
+                await http.aclose()
+                raise ModelRejected(
+                    f"{endpoint.host} lists no models: is the server running there? "
+                    "If it is, name the model (`model:` in orchestrator.yaml)"
+                )
+            name = names[0]
+            chat.model_name = name
+        return Line(endpoint, name, chat, http, loop)
+
+    async def _patiently(self, line: Line, question: Question, shown: Shown | None) -> AIMessage:
+        def is_over(state: RetryCallState) -> bool:
+            return self.patience.is_over(_fault(state), state.attempt_number)
+
+        def wait(state: RetryCallState) -> float:
+            return self.patience.wait(state.attempt_number, _fault(state).wait)
+
+        def tell(state: RetryCallState) -> None:
+            if self.listeners.on_retry:
+                self.listeners.on_retry(_fault(state).text, float(state.upcoming_sleep))
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(Failed),
+            stop=is_over,
+            wait=wait,
+            sleep=self.patience.sleep,
+            before_sleep=tell,
+            reraise=True,
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    return await self._adapting(line, question, shown, attempt.retry_state.attempt_number)
+        except Failed as failed:
+            if failed.fault.status == 404:
+                failed = Failed(await self._missing_model(line, failed.fault))
+            error = failed.as_error(retrying.statistics.get("attempt_number", 1))
+            error.__cause__ = failed
+            raise error from failed
+        raise ModelUnreachable(f"no attempt was made at {line.endpoint.host}")
+
+    async def _adapting(self, line: Line, question: Question, shown: Shown | None, number: int) -> AIMessage:
+        """One attempt, and again at once without an option that the endpoint turns out not to take."""
+        while True:
+            try:
+                return await self._once(line, question, shown, number)
+            except Failed as failed:
+                option = _refused_option(failed.fault)
+                if option is None or option in self._refused:
+                    raise
+                self._refused.add(option)
+
+    async def _once(self, line: Line, question: Question, shown: Shown | None, number: int) -> AIMessage:
+        from orchestrator.llm.client import WIRE_ERRORS  # noqa: PLC0415
+
+        started = time.monotonic()
+        first_at: float | None = None
+        chunks: list[AIMessageChunk] = []
+        if shown:
+            shown.restart()
+        if self.local:
+            await self.local.before(question.front)
+        try:
+            stream = line.chat.astream(question.messages, **self._options(line, question))
+            async for chunk in paced(stream, self._limits(question)):
+                chunks.append(chunk)
+                if first_at is None and (chunk.content or chunk.tool_call_chunks):
+                    first_at = time.monotonic() - started
+                if shown and chunk.text:
+                    shown.add(str(chunk.text))
+            answer = whole(chunks, line.endpoint.host)
+        except WIRE_ERRORS as error:
+            raise Failed(self._fault(error, line)) from error
+        if self.local:
+            await self.local.after(question.front)
+        seconds = time.monotonic() - started
+        return self._counted(answer, question, Usage(line.model, 0, 0, 0, seconds, first_at, number))
+
+    def _counted(self, answer: AIMessage, question: Question, usage: Usage) -> AIMessage:
+        """Give the usage to the listener, estimated where the server did not count."""
+        counted = answer.usage_metadata
+        if counted is None:
+            written = len(answer.text) + sum(len(json.dumps(call["args"])) for call in answer.tool_calls)
+            into, out = question.prompt_tokens, estimate(written)
+            answer.usage_metadata = {"input_tokens": into, "output_tokens": out, "total_tokens": into + out}
+            answer.response_metadata["usage_is_estimated"] = True
+            usage = replace(usage, input_tokens=into, output_tokens=out, is_estimated=True)
+        else:
+            cached = counted.get("input_token_details", {}).get("cache_read")
+            usage = replace(
+                usage,
+                input_tokens=counted["input_tokens"],
+                output_tokens=counted["output_tokens"],
+                cached_tokens=cached or answer.response_metadata.get("cached", 0),
+            )
+        if self.listeners.on_usage:
+            self.listeners.on_usage(usage)
+        return answer
+
+    def _options(self, line: Line, question: Question) -> dict[str, Any]:
+        """Options of the request; some go in as `extra_body` so that the SDK does not act on them."""
+        swapped = "max_tokens" in self._refused
+        limit = "max_completion_tokens" if line.endpoint.is_public or swapped else "max_tokens"
+        body: dict[str, Any] = {limit: question.max_tokens}
+        if question.response_format:
+            body["response_format"] = dict(question.response_format)
+        if "temperature" not in self._refused:
+            body["temperature"] = question.temperature
+        return {**question.options, "extra_body": body, "stream_usage": "stream_options" not in self._refused}
+
+    def _limits(self, question: Question) -> Timeouts:
+        limits = self.settings.timeouts
+        if not self.local:
+            return limits
+        # Two cores read some 70 tokens a second: a long prompt is not a server that hangs.
+        return limits.model_copy(update={"first_token": limits.first_token + question.prompt_tokens / 30})
+
+    def _fault(self, error: BaseException, line: Line) -> Fault:
+        if connect_limit(error):
+            error = LimitPassed("connect", self.settings.timeouts.connect)
+        return fault_of(error, line.endpoint.host, self.settings.api_key_env, self.patience.clock())
+
+    async def _missing_model(self, line: Line, fault: Fault) -> Fault:
+        from orchestrator.llm.client import model_names  # noqa: PLC0415
+
+        names = await model_names(line.endpoint, line.http)
+        if not names:
+            return replace(fault, text=f"{fault.text}; is base_url right? It usually ends in /v1")
+        some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        return replace(fault, text=f"{line.endpoint.host} has no model {line.model!r}; it has {some}")
+
+
+async def paced(stream: AsyncIterator[BaseMessageChunk], limits: Timeouts) -> AsyncIterator[AIMessageChunk]:
+    """The chunks of a stream; raises LimitPassed when the first or a later one takes too long."""
+    until = time.monotonic() + limits.first_token
+    count = 0
+    has_begun = False
+    async with aclosing(stream) as chunks:  # type: ignore[type-var]
+        while True:
+            left = limits.between_tokens if has_begun else max(0.0, until - time.monotonic())
+            try:
+                async with asyncio.timeout(left):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                name = "between tokens" if has_begun else "first token"
+                raise LimitPassed(name, limits.between_tokens if has_begun else limits.first_token) from None
+            if isinstance(chunk, AIMessageChunk):
+                count += 1
+                # Many servers send an empty first chunk before they have read the prompt.
+                has_begun = has_begun or count > 1 or bool(chunk.content or chunk.tool_call_chunks)
+                yield chunk
+
+
+def _fault(state: RetryCallState) -> Fault:
+    error = state.outcome.exception() if state.outcome else None
+    return error.fault if isinstance(error, Failed) else Fault("unreachable", repr(error))
+
+
+def _refused_option(fault: Fault) -> str | None:
+    """The option that a 400 complains about, when the call can do without it."""
+    if fault.status not in {400, 422}:
+        return None
+    said = fault.body.lower()
+    if "max_completion_tokens" in said and "max_tokens" in said.replace("max_completion_tokens", ""):
+        return "max_tokens"
+    names = ("temperature", "stream_options")
+    words = ("unsupported", "not support", "unknown", "unrecognized", "not permitted", "only the default")
+    return next((name for name in names if name in said and any(word in said for word in words)), None)
+
+
+def _with_version(base_url: str) -> str:
+    return base_url if base_url.rstrip("/").endswith("/v1") else f"{base_url.rstrip('/')}/v1"

@@ -1,0 +1,76 @@
+"""Answer the user: from the results of the steps, or directly when no step was needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
+from langgraph.runtime import Runtime
+
+from orchestrator.context import Context, until_killed
+from orchestrator.llm.base import ChatModel
+from orchestrator.nodes.review import failed_step
+from orchestrator.state import State
+
+REMEMBERED = 12
+"""Messages of the conversation that a direct answer sees."""
+
+
+async def answer(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Write the answer of the turn and end it."""
+    context = runtime.context
+    context.journal.enter("answer")
+    failed = failed_step(state)
+    if failed:
+        text = _stopped(state, failed["text"])
+    elif not state.get("plan"):
+        text = await _direct(state, context)
+    else:
+        text = await _from_results(state, context)
+    context.journal.write("answer", text=text, status="failed" if failed else "done")
+    return {
+        "answer": text,
+        "status": "failed" if failed else "done",
+        "messages": [AIMessage(text, id=f"{context.journal.turn}-answer")],
+    }
+
+
+def _stopped(state: State, why: str) -> str:
+    """An honest end: what was done, and what stopped the rest."""
+    done = [result["text"] for result in state["results"].values() if result["status"] == "done"]
+    lines = ["I could not finish this."]
+    lines += ["Done so far:", *(f"- {text}" for text in done)] if done else []
+    return "\n".join([*lines, f"What stopped me: {why}"])
+
+
+async def _direct(state: State, context: Context) -> str:
+    model = await context.model("default")
+    messages: list[AnyMessage] = [
+        SystemMessage("You answer briefly and truly. Say so when you do not know."),
+        *state["messages"][-REMEMBERED:],
+    ]
+    return await _written(messages, model, context)
+
+
+async def _from_results(state: State, context: Context) -> str:
+    results = [(step, state["results"][step["id"]]["text"]) for step in state["plan"]]
+    if len(results) == 1:
+        return results[0][1]
+    model = await context.model("default")
+    if model.settings.size == "small":
+        return "\n\n".join(text for _, text in results)
+    facts = "\n\n".join(f"Step: {step['goal']}\nResult: {text}" for step, text in results)
+    messages: list[AnyMessage] = [
+        SystemMessage(
+            "Answer the user's request from the results below and nothing else, in a few sentences."
+        ),
+        HumanMessage(f"Request: {state['request']}\n\n{facts}"),
+    ]
+    return await _written(messages, model, context)
+
+
+async def _written(messages: list[AnyMessage], model: ChatModel, context: Context) -> str:
+    context.budget.check()
+    return await until_killed(
+        model.write(messages, on_text=lambda piece: context.journal.show("text", text=piece)), context
+    )

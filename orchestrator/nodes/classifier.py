@@ -1,0 +1,68 @@
+"""A small text classifier for routing, trained at start-up from the agents' own examples.
+
+Multinomial logistic regression on word and character n-grams hashed into a fixed number of columns;
+a few hundred short texts train in tens of milliseconds. It knows nothing of the request's meaning,
+so its caller asks a model when it is unsure.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLUMNS = 1 << 13
+ROUNDS = 120
+_WORD = re.compile(r"[^\W_]+|[@~/.]")
+
+Vector = NDArray[np.float32]
+
+
+def grams(text: str) -> list[str]:
+    """Words, pairs of words and, inside words, runs of four characters."""
+    words = _WORD.findall(text.lower())[:200]
+    pairs = [f"{a} {b}" for a, b in pairwise(words)]
+    runs = [f"#{w[i : i + 4]}" for w in (f" {word} " for word in words) for i in range(len(w) - 3)]
+    return words + pairs + runs
+
+
+def vector(text: str) -> Vector:
+    """Hashed counts, square-rooted and scaled to length one."""
+    row = np.zeros(COLUMNS, dtype=np.float32)
+    for gram in grams(text):
+        row[zlib.crc32(gram.encode()) % COLUMNS] += 1
+    row = np.sqrt(row)
+    length = float(np.linalg.norm(row))
+    return row / length if length else row
+
+
+class Classifier:
+    """Gives each class a probability for a text."""
+
+    def __init__(self, examples: Mapping[str, Sequence[str]]) -> None:
+        self.names = list(examples)
+        rows = [(vector(text), index) for index, name in enumerate(self.names) for text in examples[name]]
+        inputs = np.array([row for row, _ in rows], dtype=np.float32)
+        targets = np.zeros((len(rows), len(self.names)), dtype=np.float32)
+        targets[np.arange(len(rows)), [index for _, index in rows]] = 1
+        weight_of_class = targets / np.maximum(targets.sum(axis=0), 1) * (len(rows) / len(self.names))
+        weight_of_row = weight_of_class.sum(axis=1, keepdims=True)
+        self._weights = np.zeros((COLUMNS, len(self.names)), dtype=np.float32)
+        for _ in range(ROUNDS):
+            error = (_softmax(inputs @ self._weights) - targets) * weight_of_row
+            self._weights -= 8.0 * (inputs.T @ error / len(rows) + 1e-4 * self._weights)
+
+    def __call__(self, text: str) -> dict[str, float]:
+        """Probabilities by class name; they sum to one."""
+        scores = _softmax((vector(text) @ self._weights)[None, :])[0]
+        return dict(zip(self.names, map(float, scores), strict=True))
+
+
+def _softmax(scores: Vector) -> Vector:
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    result: Vector = shifted / shifted.sum(axis=1, keepdims=True)
+    return result

@@ -1,0 +1,137 @@
+"""Decide who takes the request: the user's own word, a trained classifier, the model when that is unsure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
+from langgraph.runtime import Runtime
+from pydantic import Field, create_model
+
+from orchestrator.agents import Agent, mention
+from orchestrator.context import Context
+from orchestrator.errors import ModelNonsense
+from orchestrator.llm.base import ChatModel
+from orchestrator.nodes.classifier import Classifier
+from orchestrator.state import Route, State
+
+SURE = 0.55
+"""Probability from which the classifier decides alone."""
+SURE_ENOUGH = 0.35
+"""The same where the model is small: it is no better at this than the classifier, and slow."""
+PLAIN = 0.6
+"""Probability from which a request is taken to need no tool: an answer without one may be made up."""
+CLAUSE = 0.6
+"""Probability from which a part of the request is taken to need a specialist of its own."""
+NONE = "none"
+_CLAUSES = re.compile(r"[.;,!?]\s+|\s(?:and|then|und|dann|et|puis|y|luego)\s", re.I)
+_CONCRETE = re.compile(
+    r"[\w-]+\.\w{1,5}\b|[\w.-]+/[\w.-]*|`[^`]+`|\b(file|folder|directory|here|workspace)s?\b", re.I
+)
+"""What names a thing of the workspace: such a request is never just answered."""
+
+
+async def router(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Route the request of this turn."""
+    context, request = runtime.context, state["request"]
+    name, rest = mention(request)
+    if name in context.agents:
+        route = _route(str(name), 1.0, "you named it", "user")
+        context.journal.write("route", **route)
+        return {"route": route, "request": rest}
+    classify = trained(_corpus(context.agents))
+    route = by_scores(classify(request), request, state.get("route"))
+    model = await context.model("fast")
+    if route["confidence"] < (SURE_ENOUGH if model.settings.size == "small" else SURE):
+        route = await by_model(request, state, model, context) or route
+    if route["agent"] != NONE:
+        route["agents"] = several(request, route["agent"], classify)
+    context.journal.write("route", **route)
+    return {"route": route}
+
+
+def _route(
+    agent: str, confidence: float, why: str, decided_by: Literal["user", "classifier", "model"]
+) -> Route:
+    return Route(
+        agent=agent,
+        agents=[] if agent == NONE else [agent],
+        confidence=round(confidence, 2),
+        why=why,
+        decided_by=decided_by,
+    )
+
+
+def _corpus(agents: Mapping[str, Agent]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Training texts by agent, hashable, so that training happens once per set of agent files."""
+    texts = [
+        (name, (*agent.routing.examples, *agent.routing.keywords, agent.description))
+        for name, agent in agents.items()
+    ]
+    return (*texts, (NONE, _small_talk()))
+
+
+@lru_cache(maxsize=1)
+def _small_talk() -> tuple[str, ...]:
+    lines = (Path(__file__).parent / "small_talk.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if line)
+
+
+@lru_cache(maxsize=4)
+def trained(corpus: tuple[tuple[str, tuple[str, ...]], ...]) -> Classifier:
+    """The classifier for a set of agents."""
+    return Classifier(dict(corpus))
+
+
+def by_scores(scores: Mapping[str, float], request: str, last: Route | None) -> Route:
+    """Turn probabilities into a route; a short follow-up stays with the agent who worked last."""
+    ranked = sorted(scores, key=lambda name: -scores[name])
+    best = ranked[0]
+    if best == NONE and (scores[NONE] < PLAIN or _CONCRETE.search(request)):
+        best = ranked[1]
+    if last and last["agent"] != NONE and len(request.split()) <= 6 and scores[best] < SURE and best != NONE:
+        return _route(last["agent"], SURE, "it follows up on the last request", "classifier")
+    return _route(best, scores[best], f"closest to {best}'s examples", "classifier")
+
+
+def several(request: str, first: str, classify: Classifier) -> list[str]:
+    """All specialists that the parts of a request point to, the routed one first."""
+    found = [first]
+    for clause in _CLAUSES.split(request):
+        if len(clause.split()) < 3:
+            continue
+        scores = classify(clause)
+        best = max(scores, key=lambda name: scores[name])
+        if best not in {*found, NONE} and scores[best] >= CLAUSE:
+            found.append(best)
+    return found
+
+
+async def by_model(request: str, state: State, model: ChatModel, context: Context) -> Route | None:
+    """Ask the model; None when its answer is of no use, which the classifier's guess then replaces."""
+    names = (*context.agents, NONE)
+    agents: Any = Literal[names]
+    schema = create_model("RouteChoice", agent=(agents, ...), why=(str, Field(max_length=120)))
+    menu = "\n".join(f"- {name}: {agent.description}" for name, agent in context.agents.items())
+    last = state.get("route")
+    before = f"\nThe last request went to {last['agent']}." if last else ""
+    messages: list[AnyMessage] = [
+        SystemMessage(
+            f"You pick who works on a request.\n{menu}\n- {NONE}: small talk or general knowledge that needs "
+            f"no file, no command and no look-up.\nAnswer in JSON.{before}"
+        ),
+        HumanMessage(f"Request: {request[:2000]}"),
+    ]
+    context.budget.check()
+    try:
+        choice = await model.fill(messages, schema)
+    except ModelNonsense:
+        return None
+    picked = choice.model_dump()
+    if picked["agent"] == NONE and _CONCRETE.search(request):
+        return None
+    return _route(picked["agent"], SURE, picked["why"], "model")

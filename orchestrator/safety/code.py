@@ -1,0 +1,204 @@
+"""What a piece of Python, Perl, Ruby, JavaScript … would do, as far as its text shows.
+
+This only raises suspicion: what confines code is the sandbox.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass, field
+
+from orchestrator.safety.words import UNKNOWN
+
+
+@dataclass
+class Signs:
+    """What a text shows."""
+
+    changes: list[tuple[str, str, bool]] = field(default_factory=list)
+    """Effect, target (UNKNOWN in it where it is computed), whole tree."""
+    scripts: list[str] = field(default_factory=list)
+    """Shell commands that it starts."""
+    network: bool = False
+    runs_text: bool = False
+    """It runs code that it has only as text."""
+
+
+_TREES = {"shutil.rmtree", "rmtree", "os.removedirs"}
+_DELETES = {
+    "os.remove",
+    "os.unlink",
+    "os.rmdir",
+    "remove",
+    "unlink",
+    "os.rename",
+    "os.replace",
+    "shutil.move",
+}
+_SHELLS = {"os.system", "os.popen", "system", "popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
+_SHELLS |= {"pty.spawn", "os.execvp", "os.execv", "os.execl", "os.execlp", "os.spawnlp"}
+_PROCESSES = {"run", "call", "check_call", "check_output", "Popen"}
+_TEXTS = {"eval", "exec", "compile", "__import__", "pickle.loads", "marshal.loads", "runpy.run_path"}
+_NETWORK = {
+    "socket",
+    "urllib",
+    "requests",
+    "httpx",
+    "http",
+    "ftplib",
+    "smtplib",
+    "paramiko",
+    "aiohttp",
+    "telnetlib",
+}
+
+
+def python(text: str) -> Signs | None:
+    """Signs of a Python text; None when it is not valid Python."""
+    signs = Signs()
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    known: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            signs.network |= any(alias.name.split(".")[0] in _NETWORK for alias in node.names)
+            known |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            signs.network |= module.split(".")[0] in _NETWORK
+            known |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names}
+    texts = _constants(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            _call(node, _dotted(node.func, known), texts, signs)
+    return signs
+
+
+def _constants(tree: ast.AST) -> dict[str, str]:
+    """Variables that are set exactly once, to a text."""
+    found: dict[str, list[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.setdefault(node.id, []).append(UNKNOWN)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if len(found[name]) == 1 and isinstance(node.value, ast.Constant):
+                found[name] = [str(node.value.value)]
+    return {name: values[0] for name, values in found.items() if len(values) == 1}
+
+
+def _dotted(node: ast.expr, known: dict[str, str]) -> str:
+    if isinstance(node, ast.Name):
+        return known.get(node.id, node.id)
+    if isinstance(node, ast.Attribute):
+        below = _dotted(node.value, known)
+        return f"{below}.{node.attr}"
+    if isinstance(node, ast.Call):
+        called = _dotted(node.func, known)
+        if called in {"__import__", "importlib.import_module"} and node.args:
+            return _text(node.args[0], {})
+        return called + "()"
+    return "?"
+
+
+def _text(node: ast.expr | None, texts: dict[str, str]) -> str:
+    """The text that an expression is, with UNKNOWN for what is computed."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.Name):
+        return texts.get(node.id, UNKNOWN)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _text(node.left, texts) + _text(node.right, texts)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part, texts) for part in node.values)
+    if isinstance(node, ast.List | ast.Tuple):
+        return " ".join(_quoted(_text(item, texts)) for item in node.elts)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        if name in {"Path", "expanduser", "str", "PurePath", "resolve"} and node.args:
+            return _text(node.args[0], texts)
+        if name == "home":
+            return "~"
+    return UNKNOWN
+
+
+def _quoted(text: str) -> str:
+    return UNKNOWN if UNKNOWN in text else "'" + text.replace("'", "'\\''") + "'"
+
+
+def _call(node: ast.Call, name: str, texts: dict[str, str], signs: Signs) -> None:
+    target = _text(node.args[0] if node.args else None, texts)
+    last = name.rpartition(".")[2]
+    if name in _TREES or last == "rmtree":
+        signs.changes.append(("delete", target, True))
+    elif name in _DELETES:
+        signs.changes.append(("delete", target, False))
+    elif last in {"unlink", "rmdir"} and isinstance(node.func, ast.Attribute):
+        signs.changes.append(("delete", _text(node.func.value, texts), False))
+    elif last in {"write_text", "write_bytes"} and isinstance(node.func, ast.Attribute):
+        signs.changes.append(("write", _text(node.func.value, texts), False))
+    elif name == "open" or last == "truncate":
+        mode = _text(node.args[1], texts) if len(node.args) > 1 else "r"
+        mode = next((_text(word.value, texts) for word in node.keywords if word.arg == "mode"), mode)
+        if set(mode) & {"w", "a", "x", "+", UNKNOWN}:
+            signs.changes.append(("write", target, False))
+    elif _starts_process(name, last):
+        signs.scripts.append(target)
+    elif name in _TEXTS:
+        signs.runs_text = True
+
+
+def _starts_process(name: str, last: str) -> bool:
+    return (
+        name in _SHELLS
+        or (name.startswith("os.") and last.startswith(("exec", "spawn")))
+        or (name.startswith("subprocess.") and last in _PROCESSES)
+    )
+
+
+_OTHER_TREE = re.compile(
+    r"rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
+)
+_OTHER_DELETE = re.compile(r"\bunlink|File\.delete|\bremove\(|deleteSync|os\.remove|\brename\b")
+_OTHER_SHELL = re.compile(
+    r"\b(system|exec|execSync|spawn|spawnSync|popen|passthru|shell_exec|qx)\b|`|%x|\bopen3?\b.*\|"
+)
+_OTHER_NETWORK = re.compile(
+    r"socket|https?[:.]|net/http|IO::Socket|fetch\(|LWP|TCPSocket|curl_|require\('net'\)", re.I
+)
+_OTHER_WRITE = re.compile(
+    r"writeFile|appendFile|truncate|File\.(write|open)|open\s*\(?\s*\w+\s*,\s*['\"]\+?>|file_put_contents|fopen"
+)
+_LITERAL = re.compile(
+    r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|`([^`]*)`|(?:qx|%x|qw)?[\[{(]([^\[\](){}'\"]+)[\])}]"
+)
+
+
+def other(text: str) -> Signs:
+    """Signs of a text in another language, by its words and its literals."""
+    signs = Signs()
+    literals = ["".join(match.groups("")) for match in _LITERAL.finditer(text)]
+    targets = [
+        item
+        for item in literals
+        if not re.fullmatch(r"fs|fileutils|child_process|[\w:]+=?\w*|\s*", item) or "." in item
+    ]
+    targets = targets or [item for item in literals if re.fullmatch(r"[\w.\-]+", item)]
+    for pattern, effect, tree in (
+        (_OTHER_TREE, "delete", True),
+        (_OTHER_DELETE, "delete", False),
+        (_OTHER_WRITE, "write", False),
+    ):
+        if pattern.search(text):
+            signs.changes += [(effect, item, tree) for item in targets or [UNKNOWN]]
+    if _OTHER_SHELL.search(text):
+        signs.scripts += [item for item in literals if " " in item.strip() or item.isalpha()] or [UNKNOWN]
+        if "exec " in text and "(" not in text:
+            signs.scripts.append(text.partition("exec ")[2])
+    signs.network = bool(_OTHER_NETWORK.search(text))
+    signs.runs_text = bool(re.search(r"\beval\b", text))
+    return signs

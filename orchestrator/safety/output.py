@@ -1,0 +1,107 @@
+"""What a harmless command prints, where its words alone decide it: `$(echo rm)` is `rm`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import posixpath
+
+from orchestrator.safety.words import UNKNOWN, Scene, ansi_c
+
+LONGEST = 64 * 1024
+
+
+def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
+    """The exact output of a command; None when it depends on more than its words."""
+    name, arguments = posixpath.basename(argv[0]), argv[1:]
+    if any(UNKNOWN in item for item in argv) or len(given or "") > LONGEST:
+        return None
+    if name == "echo":
+        return _echo(arguments)
+    if name == "printf" and arguments:
+        return _printf(arguments)
+    if name == "cat":
+        return _cat(arguments, given, scene)
+    if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"}:
+        return ""
+    return _filtered(name, arguments, given) if given is not None and UNKNOWN not in given else None
+
+
+def _echo(arguments: list[str]) -> str:
+    end, escapes = "\n", False
+    while arguments and arguments[0] in {"-n", "-e", "-E", "-ne", "-en"}:
+        option, arguments = arguments[0], arguments[1:]
+        end, escapes = "" if "n" in option else end, escapes or "e" in option
+    text = " ".join(arguments)
+    return (ansi_c(text) if escapes else text) + end
+
+
+def _printf(arguments: list[str]) -> str | None:
+    form, values = ansi_c(arguments[0]), arguments[1:]
+    pieces = form.replace("%%", "\5").split("%")
+    if any(piece[:1] not in {"s", "b", "d", "c", "q"} for piece in pieces[1:]):
+        return None
+    if len(pieces) == 1:
+        return form.replace("%%", "%")
+    text = ""
+    rounds = max(1, -(-len(values) // (len(pieces) - 1)))
+    for turn in range(rounds):
+        text += pieces[0]
+        for at, piece in enumerate(pieces[1:]):
+            index = turn * (len(pieces) - 1) + at
+            value = values[index] if index < len(values) else ""
+            text += (ansi_c(value) if piece[0] == "b" else value[:1] if piece[0] == "c" else value) + piece[
+                1:
+            ]
+    return text.replace("\5", "%")
+
+
+def _cat(arguments: list[str], given: str | None, scene: Scene) -> str | None:
+    if not [item for item in arguments if item != "-"]:
+        return given
+    texts = [
+        scene.scripts.get(posixpath.normpath(posixpath.join(scene.cwd or "/?", item))) for item in arguments
+    ]
+    return None if any(text is None for text in texts) else "".join(text or "" for text in texts)
+
+
+def _filtered(name: str, arguments: list[str], given: str | None) -> str | None:
+    text = given or ""
+    try:
+        if name == "base64" and arguments and arguments[0] in {"-d", "-D", "--decode", "-di"}:
+            return base64.b64decode(text, validate=False).decode()
+        if name == "base32" and arguments and arguments[0] in {"-d", "--decode"}:
+            return base64.b32decode(text.strip()).decode()
+        if name == "xxd" and "".join(arguments).replace("-", "") in {"rp", "pr"}:
+            return bytes.fromhex(text).decode()
+    except (ValueError, binascii.Error):
+        return None
+    if name == "rev" and not arguments:
+        return "\n".join(line[::-1] for line in text.split("\n"))
+    if name == "tr" and len(arguments) == 2:
+        return _translated(text, *arguments)
+    return text if name in {"tee", "sponge"} else None
+
+
+def _translated(text: str, old: str, new: str) -> str | None:
+    if old == "-d":
+        return "".join(char for char in text if char not in new) if "-" not in new[1:] else None
+    before, after = _range(old), _range(new)
+    if not before or not after:
+        return None
+    after = after.ljust(len(before), after[-1])
+    return text.translate({ord(char): after[at] for at, char in enumerate(before)})
+
+
+def _range(text: str) -> str:
+    """A `tr` set such as `A-Za-z`, spelt out; empty when it holds classes."""
+    if "[" in text or "\\" in text:
+        return ""
+    result, at = "", 0
+    while at < len(text):
+        if text[at + 1 : at + 2] == "-" and at + 2 < len(text):
+            result += "".join(map(chr, range(ord(text[at]), ord(text[at + 2]) + 1)))
+            at += 3
+        else:
+            result, at = result + text[at], at + 1
+    return result

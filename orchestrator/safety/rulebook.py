@@ -1,0 +1,261 @@
+"""The rules and program descriptions of `rules/*.yaml`: their shape, loading, matching and self-check."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from orchestrator.errors import ConfigError, Problem
+from orchestrator.safety.verdict import Level
+from orchestrator.safety.words import UNKNOWN, Scene
+
+Names = tuple[str, ...]
+FOLDER = Path(__file__).parent / "rules"
+
+
+class Strict(BaseModel):
+    """Base of everything in a rule file: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rule(Strict):
+    """A finding that follows from a command's own words."""
+
+    id: str
+    level: Literal["allow", "allow_with_snapshot", "review", "ask", "deny"]
+    why: str
+    program: Annotated[Names, Field(min_length=1)]
+    """Names without their folder; `*` and `?` as in file names."""
+    words: Names = ()
+    """Sequences of operands that the command must begin with, such as `state rm` or `* delete-*`."""
+    any: Names = ()
+    """Options of which one must be there; letters of a cluster and `--name=value` count."""
+    all: Names = ()
+    argument: str = ""
+    """A pattern that one argument must match; with `any`, either is enough."""
+    text: str = ""
+    """A pattern, in any case, that the arguments or the literal input must match."""
+    unless: Names = ()
+    """Options, or operands, with which the rule does not hold."""
+    leaves: bool = False
+    """What it does is felt outside the workspace."""
+    match: Annotated[Names, Field(min_length=1)]
+    not_match: Names = ()
+
+    @field_validator("argument", "text")
+    @classmethod
+    def compiles(cls, pattern: str) -> str:
+        """Refuse a pattern that is not a regular expression."""
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
+
+    @cached_property
+    def severity(self) -> Level:
+        """The level as an ordered value."""
+        return Level.SNAPSHOT if self.level == "allow_with_snapshot" else Level[self.level.upper()]
+
+
+class Target(Strict):
+    """Which arguments of a program are paths that it changes."""
+
+    programs: Names
+    effect: Literal["delete", "move", "write", "own"]
+    operands: Literal["all", "last", "first", "but_last", "but_first", "none"] = "none"
+    options: Names = ()
+    """Options whose value is a target."""
+    equals: Names = ()
+    """Prefixes such as `of=`."""
+    only: Names = ()
+    """Options without which the program changes nothing in this way."""
+    tree: Names = ()
+    """Options that make it work on whole trees; `always` when it does so by itself."""
+    unless: Names = ()
+
+
+class Wrapper(Strict):
+    """A program whose arguments hold another command."""
+
+    programs: Names
+    operands: int = 0
+    """Operands of its own before the command."""
+    words: str = ""
+    """The subcommand that makes it a wrapper, such as `exec`."""
+    after: Names = ()
+    """Options after which the command comes, such as `--`, instead of after the operands."""
+    text: Names = ()
+    """Options whose value is a shell script."""
+    joined: bool = False
+    """The remaining arguments are joined and read by a shell."""
+    script: bool = False
+    """Without a text option its first operand is a script file, and without operands it reads stdin."""
+    input: bool = False
+    """It appends arguments read from its input, which nobody knows yet."""
+    remote: bool = False
+    raised: bool = False
+    """It raises rights, so it is always asked."""
+
+
+class Reader(Strict):
+    """A program that changes nothing, and what must not be said to it."""
+
+    programs: Names
+    words: Names = ()
+    """Only with these subcommands; empty: always."""
+    never: Names = ()
+    operands: int | None = None
+    """At most so many operands."""
+    inspect: bool = True
+    """Runs no other program, whatever the workspace configures, and sends nothing."""
+
+
+class Book(Strict):
+    """One rule file, and the sum of all of them."""
+
+    rules: tuple[Rule, ...] = ()
+    targets: tuple[Target, ...] = ()
+    wrappers: tuple[Wrapper, ...] = ()
+    readers: tuple[Reader, ...] = ()
+    values: dict[str, Names] = {}
+    """By program, the options that take their value from the next argument."""
+
+    @cached_property
+    def exact(self) -> dict[str, tuple[Rule, ...]]:
+        """Rules by program name; those with patterns under the empty name."""
+        table: dict[str, tuple[Rule, ...]] = {}
+        for rule in self.rules:
+            for name in rule.program:
+                key = "" if re.search(r"[*?\[]", name) else name
+                table[key] = (*table.get(key, ()), rule)
+        return table
+
+
+@lru_cache(maxsize=1)
+def builtin() -> Book:
+    """The rules that come with orc; raises ConfigError."""
+    return load(tuple(sorted(FOLDER.glob("*.yaml"))))
+
+
+def load(files: tuple[Path, ...]) -> Book:
+    """Read rule files into one book; raises ConfigError with the file, the line and every problem."""
+    problems: list[Problem] = []
+    books = []
+    for file in files:
+        try:
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            books.append(Book.model_validate(yaml.load(file.read_text("utf-8"), loader) or {}))  # noqa: S506
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+            problems.append(Problem(file, line, column, "", error.problem or "not valid YAML"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            problems.append(Problem(file, 0, 0, "", str(error)))
+        except ValidationError as error:
+            problems += [
+                Problem(file, 0, 0, ".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()
+            ]
+    if problems:
+        raise ConfigError(problems)
+    return Book(
+        rules=tuple(rule for book in books for rule in book.rules),
+        targets=tuple(target for book in books for target in book.targets),
+        wrappers=tuple(wrapper for book in books for wrapper in book.wrappers),
+        readers=tuple(reader for book in books for reader in book.readers),
+        values={name: options for book in books for name, options in book.values.items()},
+    )
+
+
+def named(program: str, patterns: Names) -> bool:
+    """Whether a program's name is one of these."""
+    return any(program == pattern or fnmatchcase(program, pattern) for pattern in patterns)
+
+
+def has(option: str, arguments: list[str]) -> bool:
+    """Whether an option was given: as it is, in a cluster of letters, or with `=value`."""
+    for argument in arguments:
+        if argument == option or (option.startswith("-") and argument.startswith(option + "=")):
+            return True
+        cluster = len(option) == 2 and option[0] == "-" and re.match(r"-[A-Za-z0-9]*$", argument)
+        if cluster and option[1] in argument[1:]:
+            return True
+    return False
+
+
+def operands(program: str, arguments: list[str], values: dict[str, Names]) -> list[str]:
+    """Arguments that are neither options nor values of options."""
+    takes, skip = values.get(program, ()), False
+    found: list[str] = []
+    for at, argument in enumerate(arguments):
+        if skip:
+            skip = False
+        elif argument == "--":
+            return found + arguments[at + 1 :]
+        elif argument in takes:
+            skip = True
+        elif not argument.startswith("-") or argument == "-":
+            found.append(argument)
+    return found
+
+
+def begins(found: list[str], sequences: Names) -> bool:
+    """Whether the operands begin with one of the sequences; an unknown operand may be anything."""
+    for sequence in sequences:
+        wanted = sequence.split()
+        if len(found) >= len(wanted) and all(map(fnmatchcase, found, wanted)):
+            return True
+    return False
+
+
+def applies(rule: Rule, program: str, arguments: list[str], given: str, book: Book) -> bool:
+    """Whether a rule holds for a command; `given` is its literal input, if any."""
+    if not named(program, rule.program):
+        return False
+    found = operands(program, arguments, book.values)
+    if rule.words and not begins(found, rule.words):
+        return False
+    if any(has(option, arguments) for option in rule.unless):
+        return False
+    if not all(has(option, arguments) for option in rule.all):
+        return False
+    if rule.any or rule.argument:
+        by_option = any(has(option, arguments) for option in rule.any)
+        pattern = rule.argument
+        if not by_option and not (pattern and any(re.search(pattern, item) for item in arguments)):
+            return False
+    return not rule.text or bool(re.search(rule.text, " ".join([*arguments, given]), re.IGNORECASE))
+
+
+def rules_for(program: str, arguments: list[str], given: str, book: Book) -> list[Rule]:
+    """All rules that hold for a command."""
+    candidates = book.exact.get(program, ()) + book.exact.get("", ())
+    return [rule for rule in candidates if applies(rule, program, arguments, given, book)]
+
+
+def is_unknown(text: str) -> bool:
+    """Whether a part of the text is not known before it runs."""
+    return UNKNOWN in text
+
+
+def check_rules(book: Book | None = None) -> list[str]:
+    """Try every rule on its own examples; returns one line for each that comes out wrong."""
+    from orchestrator.safety.shell import examine  # noqa: PLC0415
+
+    book = book or builtin()
+    wrong = []
+    for rule in book.rules:
+        for expected, commands in ((True, rule.match), (False, rule.not_match)):
+            for command in commands:
+                scene = Scene(root="/workspace/app", home="/home/dev", cwd="/workspace/app")
+                found = any(finding.rule == rule.id for finding in examine(command, scene, book).findings)
+                if found is not expected:
+                    wrong.append(f"{rule.id}: `{command}` {'should' if expected else 'should not'} match")
+    return wrong

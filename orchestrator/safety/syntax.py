@@ -1,0 +1,110 @@
+"""Shell text in, syntax tree out, by shfmt; what shfmt refuses or is slow on is refused here too."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+Node = dict[str, Any]
+"""A node of shfmt's JSON tree, with its own field names."""
+
+MAX_BYTES = 64 * 1024
+MAX_SECONDS = 0.5
+
+
+class Unreadable(Exception):
+    """The text cannot be parsed for certain, so nobody can say what it does."""
+
+
+@lru_cache(maxsize=1)
+def shfmt() -> str:
+    """Path of the shfmt program; raises Unreadable when it is not installed."""
+    beside = [Path(sys.executable).parent, Path(sysconfig.get_path("scripts")), Path(sys.prefix) / "bin"]
+    for folder in beside:
+        for name in ("shfmt", "shfmt.exe"):
+            if os.access(folder / name, os.X_OK):
+                return str(folder / name)
+    found = shutil.which("shfmt")
+    if not found:
+        raise Unreadable("shfmt is not installed, so no command can be checked")
+    return found
+
+
+def parse(text: str) -> Node:
+    """Return the tree of a bash script; raises Unreadable."""
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise Unreadable("it holds bytes that are not text") from None
+    if len(encoded) > MAX_BYTES:
+        raise Unreadable(f"it has {len(encoded):,} bytes, more than the {MAX_BYTES:,} that are checked")
+    if "\0" in text:
+        raise Unreadable("it holds a NUL byte")
+    return plain(text) or _cached(text)
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]+(?: +[A-Za-z0-9_./:@%+,=-]+)*")
+_RESERVED = frozenset(
+    re.findall(
+        r"\w+",
+        "if then else elif fi for while until do done case esac in select function time coproc "
+        "declare typeset local export readonly nameref let eval test",
+    )
+)
+
+
+def plain(text: str) -> Node | None:
+    """The tree of a command without quotes, operators and expansions, as shfmt gives it; else None.
+
+    Every character outside the class of plain ones, and every reserved first word, is left to shfmt.
+    """
+    if not _PLAIN.fullmatch(text) or text.split(" ", 1)[0] in _RESERVED:
+        return None
+    words = [{"Parts": [{"Type": "Lit", "Value": word}]} for word in text.split()]
+    return {"Type": "File", "Stmts": [{"Cmd": {"Type": "CallExpr", "Args": words}}]}
+
+
+@lru_cache(maxsize=64)
+def _cached(text: str) -> Node:
+    try:
+        done = subprocess.run(
+            [shfmt(), "-ln", "bash", "--to-json"],
+            input=text.encode(),
+            capture_output=True,
+            timeout=MAX_SECONDS,
+            check=False,
+            env={"PATH": os.defpath, "HOME": os.devnull},
+        )
+        tree = json.loads(done.stdout) if done.returncode == 0 else None
+    except subprocess.TimeoutExpired:
+        raise Unreadable(f"the parser took longer than {MAX_SECONDS:g} s") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise Unreadable(f"the parser failed: {error}") from None
+    if not isinstance(tree, dict):
+        reason = done.stderr.decode(errors="replace").strip().partition(": ")[2]
+        raise Unreadable(f"it is not valid shell: {reason or 'no reason given'}")
+    return tree
+
+
+def substitutions(node: Any) -> list[Node]:
+    """Every command or process substitution anywhere below a node, outermost only."""
+    found: list[Node] = []
+    stack = [node]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, dict):
+            if item.get("Type") in {"CmdSubst", "ProcSubst"}:
+                found.append(item)
+            else:
+                stack.extend(item.values())
+    return found

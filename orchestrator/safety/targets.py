@@ -1,0 +1,88 @@
+"""Which paths a command would change, by its arguments and the descriptions in `rules/programs.yaml`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from orchestrator.safety.rulebook import Book, Target, has, operands
+from orchestrator.safety.words import UNKNOWN
+
+Change = tuple[str, str, bool]
+"""Effect, target, and whether it works on the whole tree below."""
+
+_FILTERS = {"-name", "-iname", "-path", "-regex", "-size", "-mtime", "-mmin", "-newer", "-empty", "-type"}
+
+
+def changes(program: str, arguments: list[str], book: Book) -> list[Change]:
+    """Every change that a command would make to a path."""
+    if program in {"tar", "bsdtar"} and arguments and re.match(r"[a-zA-Z]+$", arguments[0]):
+        arguments = ["-" + arguments[0], *arguments[1:]]
+    found: list[Change] = []
+    for entry in book.targets:
+        if program in entry.programs and _holds(entry, arguments):
+            tree = "always" in entry.tree or any(_given(option, arguments) for option in entry.tree)
+            found += [(entry.effect, path, tree) for path in _paths(entry, program, arguments, book)]
+    return found
+
+
+def _holds(entry: Target, arguments: list[str]) -> bool:
+    if any(has(option, arguments) for option in entry.unless):
+        return False
+    return not entry.only or any(_given(option, arguments) for option in entry.only)
+
+
+def _given(option: str, arguments: list[str]) -> bool:
+    """As `has`, but a letter counts with whatever follows it, such as `-i.bak`."""
+    if len(option) == 2:
+        return any(re.match(rf"-[A-Za-z0-9]*{re.escape(option[1])}", argument) for argument in arguments)
+    return has(option, arguments)
+
+
+def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Iterator[str]:
+    found = operands(program, arguments, book.values)
+    if program in {"sed", "gsed", "perl", "ruby"} and (has("-e", arguments) or program in {"perl", "ruby"}):
+        yield from found
+    else:
+        parts = {"all": found, "last": found[1:][-1:], "first": found[:1], "but_last": found[:-1]}
+        yield from (parts | {"but_first": found[1:], "none": []})[entry.operands]
+    for at, argument in enumerate(arguments):
+        for option in entry.options:
+            if argument == option or (len(option) == 2 and re.match(rf"-[A-Za-z]+{option[1]}$", argument)):
+                yield from arguments[at + 1 : at + 2]
+            elif option.startswith("--") and argument.startswith(option + "="):
+                yield argument[len(option) + 1 :]
+            elif len(option) == 2 and argument.startswith(option) and not argument.startswith("--"):
+                yield argument[2:]
+        for prefix in entry.equals:
+            if argument.startswith(prefix):
+                yield argument[len(prefix) :]
+
+
+def find_starts(words: list[str]) -> tuple[list[str], bool]:
+    """Where a `find` begins, and whether it selects only some of what is there."""
+    starts = []
+    for word in words:
+        if word.startswith(("-", "(", "!")):
+            break
+        starts.append(word)
+    filters = {word for word in words if word in _FILTERS}
+    everything = any(
+        words[at + 1 : at + 2] in (["*"], [".*"]) for at, word in enumerate(words) if word in _FILTERS
+    )
+    return starts or ["."], bool(filters - {"-type"}) and not everything
+
+
+def find_commands(arguments: list[str]) -> list[list[str]]:
+    """The commands that a `find` runs, with `{}` as an unknown path."""
+    commands: list[list[str]] = []
+    current: list[str] | None = None
+    for argument in arguments:
+        if argument in {"-exec", "-execdir", "-ok", "-okdir"}:
+            current = []
+        elif current is not None and argument in {";", "+"}:
+            commands.append(current)
+            current = None
+        elif current is not None:
+            current.append(argument.replace("{}", UNKNOWN))
+    return commands + ([current] if current else [])

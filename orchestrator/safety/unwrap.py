@@ -1,0 +1,156 @@
+"""Take a command out of the program that carries it: `sudo`, `env`, `xargs`, `ssh`, `bash -c`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from orchestrator.safety.rulebook import Book, Wrapper, begins, operands
+from orchestrator.safety.targets import find_starts
+from orchestrator.safety.walk import Invocation
+from orchestrator.safety.words import UNKNOWN, Scene
+
+_OWN_SETTINGS = dict.fromkeys(("env", "sudo", "doas"), r"-.|[A-Za-z_]\w*=")
+"""What belongs to a wrapper itself, besides options with a value; for others, what starts with a dash."""
+
+
+@dataclass(frozen=True)
+class Inner:
+    """What a wrapper runs: a script as text, or an argument vector; neither when it runs nothing."""
+
+    wrapper: Wrapper
+    script: str | None = None
+    argv: tuple[str, ...] = ()
+    positional: tuple[str, ...] | None = None
+    file: str | None = None
+    """A script file that was not read here."""
+    blind: bool = False
+    """It runs what comes from a pipe, a file or a network, and that is not known."""
+
+
+def unwrap(program: str, invocation: Invocation, book: Book) -> list[Inner]:
+    """Everything that a wrapper runs; empty when the program is no wrapper."""
+    arguments = invocation.argv[1:]
+    found = []
+    for wrapper in book.wrappers:
+        if program not in wrapper.programs:
+            continue
+        if wrapper.words and not begins(operands(program, arguments, book.values), (wrapper.words,)):
+            continue
+        found.append(_one(wrapper, program, invocation, book))
+        if found[-1].script is not None or found[-1].argv:
+            break
+    return found
+
+
+def _one(wrapper: Wrapper, program: str, invocation: Invocation, book: Book) -> Inner:
+    arguments = invocation.argv[1:]
+    text, rest = _text_option(wrapper, arguments)
+    if text is not None:
+        return Inner(wrapper, script=text, positional=tuple(rest[1:]))
+    if wrapper.after:
+        at = next((at for at, item in enumerate(arguments) if item in wrapper.after), None)
+        return Inner(wrapper, argv=tuple(arguments[at + 1 :]) if at is not None else ())
+    rest = _after(wrapper, program, arguments, book)
+    if wrapper.script:
+        return _script(wrapper, rest, invocation)
+    if wrapper.joined:
+        return Inner(wrapper, script=" ".join(rest) if rest else None)
+    if wrapper.input:
+        return Inner(wrapper, argv=tuple(_with_input(rest, arguments, invocation)))
+    return Inner(wrapper, argv=tuple(rest))
+
+
+def _text_option(wrapper: Wrapper, arguments: list[str]) -> tuple[str | None, list[str]]:
+    for at, argument in enumerate(arguments):
+        for option in wrapper.text:
+            cluster = (
+                len(option) == 2
+                and wrapper.script
+                and re.fullmatch(rf"-[A-Za-z]*{option[1]}[A-Za-z]*", argument)
+            )
+            if argument == option or cluster:
+                return (arguments[at + 1] if len(arguments) > at + 1 else None), arguments[at + 2 :]
+            if option.startswith("--") and argument.startswith(option + "="):
+                return argument[len(option) + 1 :], arguments[at + 1 :]
+        if wrapper.script and not argument.startswith(("-", "+")):
+            break
+    return None, []
+
+
+def _after(wrapper: Wrapper, program: str, arguments: list[str], book: Book) -> list[str]:
+    """The arguments behind a wrapper's own options, operands and settings."""
+    takes, left, skip = book.values.get(program, ()), wrapper.operands, False
+    for at, argument in enumerate(arguments):
+        if skip:
+            skip = False
+        elif program == "env" and argument.startswith(("-S", "--split-string")):
+            joined = argument.partition("=")[2] if "=" in argument[:15] and "--" in argument else argument[2:]
+            return [
+                *(joined or " ".join(arguments[at + 1 : at + 2])).split(),
+                *arguments[at + 2 - bool(joined) :],
+            ]
+        elif argument == "--":
+            return arguments[at + 1 + left :]
+        elif argument in takes:
+            skip = True
+        elif re.match(_OWN_SETTINGS.get(program, r"-."), argument):
+            continue
+        elif left:
+            left -= 1
+        else:
+            return arguments[at:]
+    return []
+
+
+def _script(wrapper: Wrapper, rest: list[str], invocation: Invocation) -> Inner:
+    from_input = not rest or rest[0] in {"-", "/dev/stdin"} or "-s" in invocation.argv
+    if from_input:
+        if invocation.given is not None:
+            return Inner(wrapper, script=invocation.given)
+        return Inner(wrapper, blind=bool(invocation.piped))
+    scene = invocation.scene
+    key = re.sub(r"^\./", "", rest[0])
+    path = rest[0] if rest[0].startswith("/") else f"{(scene.cwd or '/?').rstrip('/')}/{key}"
+    if path in scene.scripts:
+        return Inner(wrapper, script=scene.scripts[path], positional=tuple(rest[1:]))
+    return Inner(wrapper, file=rest[0], blind=UNKNOWN in rest[0] or rest[0].startswith("/dev/fd/"))
+
+
+def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -> list[str]:
+    if not rest:
+        return []
+    if ":::" in rest:
+        at = rest.index(":::")
+        return [*rest[:at], *rest[at + 1 :]]
+    if invocation.given is not None:
+        extra = invocation.given.split()
+    elif "find" in invocation.piped:
+        words = list(invocation.piped[invocation.piped.index("find") + 1 :])
+        starts, selective = find_starts(words)
+        extra = [start.rstrip("/") + ("/selected" if selective else "/") for start in starts]
+    else:
+        extra = [UNKNOWN]
+    mark = next((arguments[at + 1] for at, item in enumerate(arguments[:-1]) if item == "-I"), "{}")
+    if any(mark in item for item in rest):
+        return [item.replace(mark, extra[0] if extra else "") for item in rest]
+    return [*rest, *extra]
+
+
+def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
+    """The scene that the inner command sees."""
+    scene = invocation.scene
+    changes: dict[str, object] = {}
+    if inner.positional is not None:
+        changes["positional"] = list(inner.positional)
+    if inner.wrapper.remote:
+        mounts = []
+        for at, argument in enumerate(invocation.argv):
+            value = argument.partition("=")[2] if argument.startswith(("-v=", "--volume=")) else ""
+            if argument in {"-v", "--volume"}:
+                value = "".join(invocation.argv[at + 1 : at + 2])
+            outside, colon, inside = value.partition(":")
+            if colon and outside.startswith("/"):
+                mounts.append((inside.partition(":")[0], outside))
+        changes |= {"remote": True, "cwd": None, "mounts": tuple(mounts)}
+    return scene.copy(**changes)

@@ -1,0 +1,86 @@
+"""The words of a judgement: what was asked, what was found, what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Literal
+
+from orchestrator.effects import Effects
+
+
+class Level(IntEnum):
+    """How grave a finding is; of several, the gravest decides."""
+
+    ALLOW = 0
+    SNAPSHOT = 1
+    """Changes or deletes something that a snapshot of the workspace brings back."""
+    REVIEW = 2
+    """Not known to be harmless: fit for a sandbox, otherwise for a person."""
+    ASK = 3
+    DENY = 4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that one part of a call would do."""
+
+    rule: str
+    """Such as `shell.delete-outside`."""
+    level: Level
+    why: str
+    subject: str = ""
+    """The command or path that it was found in, shortened and without control characters."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One tool call, before it runs."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    effects: Effects
+    agent: str
+    approval: Literal["auto", "ask", "read-only"] = "auto"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What follows for a call."""
+
+    decision: Literal["allow", "ask", "deny"]
+    rule: str
+    why: str
+    """One sentence for the person and for the model."""
+    inside: bool
+    """Whether everything that it touches lies in the workspace."""
+    read_only: bool = False
+    """The command only reads, with programs that run nothing else: the `inspect` view is safe for it."""
+    findings: tuple[Finding, ...] = ()
+
+
+def gravest(findings: tuple[Finding, ...]) -> Finding:
+    """The finding that decides; the first one of several equals."""
+    return max(findings, key=lambda finding: finding.level, default=Finding("none", Level.ALLOW, ""))
+
+
+def printable(text: str, limit: int = 120) -> str:
+    """A text on one line, with everything that a terminal would hide or obey shown escaped."""
+    shown = "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
+        for char in text[: limit + 1].replace("\n", "; ")
+    )
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def explain(judgement: Judgement) -> str:
+    """A judgement for the screen: the decision with its reason, then the other findings, gravest first."""
+    lines = [f"{judgement.decision}: {judgement.why} [{judgement.rule}]"]
+    seen = {judgement.rule}
+    for finding in sorted(judgement.findings, key=lambda found: -found.level):
+        if finding.level > Level.ALLOW and finding.rule not in seen:
+            seen.add(finding.rule)
+            subject = f" — {finding.subject}" if finding.subject else ""
+            lines.append(f"  {finding.level.name.lower()}: {finding.why} [{finding.rule}]{subject}")
+    return "\n".join(lines)

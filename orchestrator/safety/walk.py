@@ -1,0 +1,353 @@
+"""Walk a shell script from top to bottom and hand every simple command and redirection to a judge.
+
+The walk keeps what is known on the way (variables, folder, functions, files written); it decides nothing.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.safety.output import output_of
+from orchestrator.safety.syntax import Node, Unreadable, parse, substitutions
+from orchestrator.safety.words import UNKNOWN, Output, Scene, fields, flat, single
+
+DEEPEST = 24
+"""Nesting of scripts in scripts, functions and substitutions that is followed."""
+MOST_STEPS = 5_000
+"""Statements of one script that are followed, calls of functions included."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One simple command, as it would run."""
+
+    argv: list[str]
+    scene: Scene
+    given: str | None = None
+    """Its standard input, where that is certain."""
+    piped: tuple[str, ...] = ()
+    """The literal words of what feeds its standard input; `<` for a file."""
+    settings: tuple[str, ...] = ()
+    """Names of the variables set for it alone."""
+
+
+class Judge(Protocol):
+    """What the walk reports to."""
+
+    def command(self, invocation: Invocation) -> None:
+        """One simple command."""
+        ...
+
+    def redirect(self, operator: str, target: str, scene: Scene) -> None:
+        """One redirection to or from a file."""
+        ...
+
+    def doubt(self, rule: str, why: str) -> None:
+        """Something that cannot be followed, so that a person has to look."""
+        ...
+
+    def forbid(self, rule: str, why: str) -> None:
+        """Something that is never right."""
+        ...
+
+
+class Walk:
+    """One script with its judge."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.depth = 0
+        self.steps = 0
+        self.active: list[str] = []
+
+    def script(self, text: str, scene: Scene) -> None:
+        """Walk a script given as text; what cannot be parsed is a doubt."""
+        if UNKNOWN in text:
+            self.judge.doubt("shell.unknown-script", "runs a script that is not known before it runs")
+            text = text.replace(UNKNOWN, "__unknown__")
+        try:
+            tree = parse(text)
+        except Unreadable as error:
+            self.judge.doubt("shell.unreadable", f"the command cannot be checked: {error}")
+            return
+        if self.depth >= DEEPEST:
+            self.judge.doubt("shell.too-deep", "nests scripts deeper than can be followed")
+            return
+        self.depth += 1
+        self.statements(tree.get("Stmts") or [], scene)
+        self.depth -= 1
+
+    def uncalled(self, scene: Scene) -> None:
+        """Walk the functions that nothing called: a trap or a later command may."""
+        for name, body in list(scene.functions.items()):
+            if name not in scene.called:
+                self.statement(body, scene.copy(positional=None))
+
+    def statements(self, nodes: list[Node], scene: Scene) -> str | None:
+        """Walk statements in order; returns what they print, where that is certain."""
+        texts = [self.statement(node, scene) for node in nodes]
+        return None if any(text is None for text in texts) else "".join(text or "" for text in texts)
+
+    def statement(
+        self, node: Node, scene: Scene, given: str | None = None, piped: tuple[str, ...] = ()
+    ) -> str | None:
+        """Walk one statement; returns what it prints, where that is certain."""
+        command = node.get("Cmd") or {}
+        if node.get("Background"):
+            scene = scene.copy()
+        targets = []
+        for redirect in node.get("Redirs") or []:
+            operator = redirect["Op"]
+            if operator in {"<<", "<<-"}:
+                given = self.one(redirect.get("Hdoc"), scene)
+            elif operator == "<<<":
+                given = self.one(redirect.get("Word"), scene) + "\n"
+            else:
+                for target in flat([redirect["Word"]], scene, self.inner(scene)):
+                    self.judge.redirect(operator, target, scene)
+                    targets.append((operator, target))
+                    if operator == "<":
+                        given = scene.scripts.get(self.path(target, scene), None)
+                        piped = (*piped, "<")
+        self.steps += 1
+        if self.depth >= DEEPEST or self.steps > MOST_STEPS:
+            self.judge.doubt("shell.too-deep", "nests or repeats more than can be followed")
+            return None
+        self.depth += 1
+        text = self.command(command, scene, given, piped)
+        self.depth -= 1
+        for operator, target in targets:
+            if operator in {">", ">|", "&>", ">>"}:
+                path = self.path(target, scene)
+                before = scene.scripts.get(path, "") if operator == ">>" else ""
+                scene.scripts[path] = before + (text if text is not None else UNKNOWN)
+                text = ""
+        return text
+
+    def path(self, target: str, scene: Scene) -> str:
+        """The key of a file in `scene.scripts`."""
+        return posixpath.normpath(posixpath.join(scene.cwd or "/?", target))
+
+    def one(self, word: Node | None, scene: Scene) -> str:
+        """A word as one text; UNKNOWN when it may be several."""
+        texts = single(word, scene, self.inner(scene))
+        return texts[0] if len(texts) == 1 else UNKNOWN
+
+    def inner(self, scene: Scene) -> Output:
+        """The callback for substitutions: walked in a subshell."""
+        return lambda nodes: self.statements(nodes, scene.copy())
+
+    def command(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        """Walk one command of any kind."""
+        kind = node.get("Type", "")
+        step = getattr(self, f"_{kind.lower()}", None)
+        if step:
+            return step(node, scene, given, piped)  # type: ignore[no-any-return]
+        if kind:
+            self._below(node, scene)
+        return ""
+
+    def _below(self, node: Node, scene: Scene) -> None:
+        for below in substitutions(node):
+            self.statements(below.get("Stmts") or [], scene.copy())
+
+    def _callexpr(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        words = node.get("Args") or []
+        inner = self.inner(scene)
+        own = scene.copy() if words else scene
+        for assignment in node.get("Assigns") or []:
+            self._assign(assignment, own)
+        if not words:
+            return ""
+        rest = flat(words[1:], scene, inner)
+        text: str | None = ""
+        for way in fields(words[0], scene, inner):
+            argv = way + rest
+            if argv:
+                text = self._run(Invocation(argv, scene, given, piped, names(node)))
+        return text
+
+    def nested(self, invocation: Invocation) -> None:
+        """Walk a command that another one carries."""
+        if self.depth >= DEEPEST:
+            self.judge.doubt("shell.too-deep", "nests deeper than can be followed")
+            return
+        self.depth += 1
+        self._run(invocation)
+        self.depth -= 1
+
+    def _run(self, invocation: Invocation) -> str | None:
+        name, scene = invocation.argv[0], invocation.scene
+        body = scene.functions.get(name)
+        if body is None:
+            self.judge.command(invocation)
+            return output_of(invocation.argv, invocation.given, scene)
+        scene.called.add(name)
+        if name in self.active:
+            self.judge.doubt("shell.recursion", "a function that calls itself cannot be followed")
+            return None
+        self.active.append(name)
+        before, scene.positional = scene.positional, invocation.argv[1:]
+        text = self.statement(body, scene, invocation.given, invocation.piped)
+        scene.positional = before
+        self.active.pop()
+        return text
+
+    def _assign(self, node: Node, scene: Scene) -> None:
+        name = node.get("Name", {}).get("Value", "")
+        self._below(node.get("Index") or {}, scene)
+        if node.get("Array"):
+            elements = [item.get("Value") for item in node["Array"].get("Elems") or [] if item.get("Value")]
+            values: tuple[str, ...] = (" ".join(flat(elements, scene, self.inner(scene))),)
+        else:
+            values = single(node.get("Value"), scene, self.inner(scene)) if node.get("Value") else ("",)
+        if node.get("Append") or node.get("Index"):
+            values = tuple(old + new for old in scene.value(name) for new in values)
+        scene.assign(name, values)
+
+    def _declclause(self, node: Node, scene: Scene, *_: object) -> str:
+        options = flat(
+            [item["Value"] for item in node.get("Args") or [] if item.get("Naked") and item.get("Value")],
+            scene,
+            self.inner(scene),
+        )
+        for item in node.get("Args") or []:
+            if (
+                item.get("Name")
+                and item.get("Value")
+                and any(word.startswith("-") and "n" in word for word in options)
+            ):
+                scene.references[item["Name"]["Value"]] = self.one(item["Value"], scene)
+            elif item.get("Name") and not item.get("Naked"):
+                self._assign(item, scene)
+        return ""
+
+    def _binarycmd(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        if node["Op"] in {"|", "|&"}:
+            text = self.statement(node["X"], scene.copy(), given, piped)
+            return self.statement(node["Y"], scene.copy(), text, (*piped, *programs(node["X"])))
+        first = self.statement(node["X"], scene, given, piped)
+        branch = scene if node["Op"] == "&&" else scene.copy()
+        second = self.statement(node["Y"], branch, given, piped)
+        return None if first is None or second is None or node["Op"] == "||" else first + second
+
+    def _block(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        texts = [self.statement(item, scene, given, piped) for item in node.get("Stmts") or []]
+        return None if any(text is None for text in texts) else "".join(text or "" for text in texts)
+
+    def _subshell(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        return self._block(node, scene.copy(), given, piped)
+
+    def _timeclause(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        return self.statement(node["Stmt"], scene, given, piped) if node.get("Stmt") else ""
+
+    _coprocclause = _timeclause
+
+    def _funcdecl(self, node: Node, scene: Scene, *_: object) -> str:
+        name, body = node["Name"]["Value"], node["Body"]
+        if calls_itself_beside(name, body):
+            self.judge.forbid("shell.fork-bomb", "starts itself again and again until the machine stops")
+            return ""
+        scene.functions[name] = body
+        return ""
+
+    def _branch(self, nodes: list[Node], scene: Scene, given: str | None, piped: tuple[str, ...]) -> None:
+        """Walk statements that may not run, or run many times."""
+        before, was = scene.cwd, scene.certain
+        scene.certain = False
+        for node in nodes:
+            self.statement(node, scene, given, piped)
+        scene.certain = was
+        if scene.cwd != before:
+            scene.cwd = None
+
+    def _ifclause(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        self._block({"Stmts": node.get("Cond")}, scene, given, piped)
+        self._branch(node.get("Then") or [], scene, given, piped)
+        if node.get("Else"):
+            self._ifclause(node["Else"], scene, given, piped)
+        return None
+
+    def _whileclause(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        for name in assigned(node):
+            scene.values[name] = (UNKNOWN,)
+        self._branch([*(node.get("Cond") or []), *(node.get("Do") or [])], scene, given, piped)
+        return None
+
+    def _forclause(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        loop = node.get("Loop") or {}
+        for name in assigned(node.get("Do")):
+            scene.values[name] = (*scene.value(name), UNKNOWN)
+        if loop.get("Type") == "WordIter":
+            items = flat(loop.get("Items") or [], scene, self.inner(scene))
+            if not loop.get("InPos") or "Items" not in loop:
+                items = scene.positional or [UNKNOWN]
+            scene.values[loop["Name"]["Value"]] = tuple(dict.fromkeys(items))[:65] or ("",)
+            if len(items) > 64:
+                scene.values[loop["Name"]["Value"]] = (UNKNOWN,)
+        else:
+            self._below(loop, scene)
+        self._branch(node.get("Do") or [], scene, given, piped)
+        return None
+
+    def _caseclause(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        self._below({"Word": node.get("Word")}, scene)
+        for item in node.get("Items") or []:
+            self._branch(item.get("Stmts") or [], scene, given, piped)
+        return None
+
+
+def _nodes(node: object) -> list[Node]:
+    """Every node below, itself included."""
+    found: list[Node] = []
+    stack = [node]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, dict):
+            found.append(item)
+            stack.extend(item.values())
+    return found
+
+
+def literal(word: Node | None) -> str:
+    """A word's literal parts, joined."""
+    parts = (word or {}).get("Parts") or []
+    return "".join(str(part.get("Value", "")) for part in parts)
+
+
+def names(node: Node) -> tuple[str, ...]:
+    """Names of the variables that a call sets for itself."""
+    return tuple(item.get("Name", {}).get("Value", "") for item in node.get("Assigns") or [])
+
+
+def programs(node: Node) -> tuple[str, ...]:
+    """The literal words of all calls anywhere below a node."""
+    return tuple(
+        literal(word)
+        for item in _nodes(node)
+        if item.get("Type") == "CallExpr"
+        for word in item.get("Args") or []
+    )
+
+
+def assigned(node: object) -> set[str]:
+    """Names of the variables that are set anywhere below a node."""
+    return {
+        item["Name"]["Value"]
+        for entry in _nodes(node)
+        for item in entry.get("Assigns") or []
+        if isinstance(item, dict) and item.get("Name")
+    }
+
+
+def calls_itself_beside(name: str, body: Node) -> bool:
+    """Whether a function calls itself in a pipe or in the background."""
+    for item in _nodes(body):
+        beside = item.get("Background") or (item.get("Type") == "BinaryCmd" and item.get("Op") == "|")
+        if beside and name in programs(item):
+            return True
+    return False

@@ -1,0 +1,257 @@
+"""What the words of a shell command come to, as far as that can be known without running anything.
+
+A part that cannot be known becomes UNKNOWN inside the text; it is never guessed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from orchestrator.safety.syntax import Node, substitutions
+
+UNKNOWN = "\0"
+_OPEN, _COMMA, _CLOSE, _SPLIT = "\1", "\2", "\3", "\4"
+MOST = 64
+"""Alternatives of one word that are followed; beyond, the word is unknown."""
+
+LONGEST = 64 * 1024
+"""Characters of one word that are followed: a script can double a text with every line."""
+
+Output = Callable[[list[Node]], str | None]
+"""Judges the statements of a substitution and returns its output, where that is certain."""
+
+
+@dataclass
+class Scene:
+    """What is known at one point of a script."""
+
+    root: str
+    home: str
+    cwd: str | None
+    """None: not known."""
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By variable, every value that it may have."""
+    references: dict[str, str] = field(default_factory=dict)
+    positional: list[str] | None = None
+    functions: dict[str, Node] = field(default_factory=dict)
+    called: set[str] = field(default_factory=set)
+    scripts: dict[str, str] = field(default_factory=dict)
+    """Content of the files that the script itself wrote, by path."""
+    mounts: tuple[tuple[str, str], ...] = ()
+    """In a container: (path inside, path on the machine)."""
+    remote: bool = False
+    """In a container or on another machine."""
+    certain: bool = True
+    """False in branches and loops, where an assignment may or may not have happened."""
+
+    def copy(self, **changes: Any) -> Scene:
+        """A scene for a subshell: what happens there does not come back, except calls and files."""
+        mine: dict[str, Any] = {**vars(self), **changes}
+        mine["values"], mine["references"] = dict(self.values), dict(self.references)
+        mine["functions"] = dict(self.functions)
+        return Scene(**mine)
+
+    def name(self, variable: str) -> str:
+        """The variable that a name stands for, through references."""
+        for _ in range(8):
+            if variable not in self.references:
+                break
+            variable = self.references[variable]
+        return variable
+
+    def assign(self, variable: str, values: tuple[str, ...]) -> None:
+        """Set a variable; in a branch its old values stay possible."""
+        variable = self.name(variable)
+        if not self.certain:
+            values = tuple(dict.fromkeys(self.values.get(variable, (UNKNOWN,)) + values))
+        self.values[variable] = values if len(values) <= MOST else (UNKNOWN,)
+
+    def value(self, variable: str) -> tuple[str, ...]:
+        """Every value that a variable may have; UNKNOWN among them when that is possible."""
+        variable = self.name(variable)
+        if variable in self.values:
+            return self.values[variable]
+        if variable in {"@", "*"}:
+            return (UNKNOWN,) if self.positional is None else (_SPLIT.join(self.positional),)
+        if variable.isdigit() and variable != "0" and self.positional is not None:
+            return ("".join(self.positional[int(variable) - 1 : int(variable)]),)
+        known = {"HOME": self.home, "PWD": self.cwd or UNKNOWN, "IFS": " \t\n"}
+        return (known.get(variable, UNKNOWN),)
+
+
+def fields(word: Node, scene: Scene, output: Output) -> list[list[str]]:
+    """Every way that a word may come out, each as the list of fields that it splits into."""
+    ways = _parts(word.get("Parts") or [], scene, output, quoted=False)
+    quoted = any(part["Type"] in {"SglQuoted", "DblQuoted"} for part in word.get("Parts") or [])
+    result = []
+    for way in ways:
+        split: list[str] = []
+        for text in _braces(way):
+            pieces = [_plain(piece) for piece in text.split(_SPLIT)]
+            split += [piece for piece in pieces if piece or (quoted and len(pieces) == 1)]
+        result.append(split)
+    return result
+
+
+def flat(words: list[Node], scene: Scene, output: Output) -> list[str]:
+    """All fields that the words may come to, in order."""
+    return [text for word in words for way in fields(word, scene, output) for text in way]
+
+
+def single(word: Node | None, scene: Scene, output: Output) -> tuple[str, ...]:
+    """Every text that a word may be where it is not split, as in an assignment."""
+    ways = _parts((word or {}).get("Parts") or [], scene, output, quoted=False)
+    return tuple(dict.fromkeys(_plain(way.replace(_SPLIT, " ")) for way in ways))
+
+
+def _plain(text: str) -> str:
+    return text.replace(_OPEN, "{").replace(_COMMA, ",").replace(_CLOSE, "}")
+
+
+def _parts(parts: list[Node], scene: Scene, output: Output, *, quoted: bool) -> list[str]:
+    ways = [_part(part, scene, output, quoted=quoted, first=not at) for at, part in enumerate(parts)]
+    count = 1
+    for way in ways:
+        count *= max(1, len(way))
+        if count > MOST:
+            return [UNKNOWN]
+    if sum(max(map(len, way), default=0) for way in ways) > LONGEST:
+        return [UNKNOWN]
+    return ["".join(combination) for combination in itertools.product(*ways)]
+
+
+def _part(part: Node, scene: Scene, output: Output, *, quoted: bool, first: bool) -> list[str]:
+    kind = part["Type"]
+    if kind == "Lit":
+        return [_literal(part["Value"], scene, quoted=quoted, first=first)]
+    if kind == "SglQuoted":
+        return [ansi_c(part.get("Value", "")) if part.get("Dollar") else part.get("Value", "")]
+    if kind == "DblQuoted":
+        return _parts(part.get("Parts") or [], scene, output, quoted=True)
+    if kind == "ProcSubst":
+        output(part.get("Stmts") or [])
+        return ["/dev/fd/63"]
+    if kind == "CmdSubst":
+        text = output(part.get("Stmts") or [])
+        ways = [UNKNOWN if text is None else text.rstrip("\n")]
+    elif kind == "ParamExp":
+        ways = list(_parameter(part, scene, output))
+    else:
+        for below in substitutions(part):
+            output(below.get("Stmts") or [])
+        return [UNKNOWN]
+    return ways if quoted else [re.sub(r"[ \t\n]+", _SPLIT, way) for way in ways]
+
+
+def _literal(text: str, scene: Scene, *, quoted: bool, first: bool) -> str:
+    if quoted:
+        return re.sub(r"\\([$`\"\\])", r"\1", text.replace("\\\n", ""))
+    if first and text.startswith("~"):
+        user, slash, rest = text[1:].partition("/")
+        if not user or user == "+":
+            text = (scene.home if not user else scene.cwd or UNKNOWN) + slash + rest
+        elif re.fullmatch(r"[A-Za-z_][\w-]*", user):
+            text = ("/root" if user == "root" else f"/home/{user}") + slash + rest
+    marks = {"{": _OPEN, ",": _COMMA, "}": _CLOSE}
+    pieces = re.findall(r"\\\n|\\.|[^\\]|\\$", text, re.DOTALL)
+    return "".join(
+        "" if piece == "\\\n" else piece[1:] if len(piece) == 2 else marks.get(piece, piece)
+        for piece in pieces
+    )
+
+
+_SIMPLE = {"\\": "\\", "'": "'", '"': '"', "?": "?"} | dict(
+    zip("abefnrtv", "\a\b\x1b\f\n\r\t\v", strict=True)
+)
+_ESCAPE = re.compile(
+    r"\\(x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{1,4}|U[0-9a-fA-F]{1,8}|0?[0-7]{1,3}|c.|E|[\\'\"?abefnrtv])"
+)
+
+
+def ansi_c(text: str) -> str:
+    """Undo the escapes of `$'…'`, `echo -e` and `printf`."""
+
+    def undo(match: re.Match[str]) -> str:
+        code = match[1]
+        if code in _SIMPLE:
+            return _SIMPLE[code]
+        if code[0] in "xuU":
+            number = int(code[1:], 16)
+            return chr(number) if 0 < number < 0x110000 else UNKNOWN
+        if code[0] in "01234567":
+            return chr(int(code, 8) & 0xFF) or UNKNOWN
+        return "\x1b" if code == "E" else UNKNOWN
+
+    return _ESCAPE.sub(undo, text)
+
+
+def _parameter(part: Node, scene: Scene, output: Output) -> tuple[str, ...]:
+    name = part.get("Param", {}).get("Value", "")
+    for below in substitutions([part.get("Index"), part.get("Slice"), part.get("Repl")]):
+        output(below.get("Stmts") or [])
+    values = scene.value(name)
+    if part.get("Excl"):
+        values = tuple(text for value in values for text in scene.value(value))
+    if part.get("Index"):
+        return tuple(way.replace(" ", _SPLIT) for way in values)
+    if any(part.get(key) for key in ("Length", "Width", "Slice", "Repl", "Names")):
+        return (UNKNOWN,)
+    operation = part.get("Exp")
+    if not operation:
+        return values
+    kind = operation.get("Op", "")
+    other = single(operation.get("Word"), scene, output)
+    if kind in {":-", "-", ":=", "="}:
+        empty = any(value in {"", UNKNOWN} for value in values)
+        return tuple(dict.fromkeys(values + other)) if empty else values
+    if kind in {":+", "+"}:
+        return (*other, "")
+    if kind in {":?", "?"}:
+        return values
+    if kind in {"%", "%%", "#", "##"} and len(other) == 1:
+        return tuple(_trimmed(value, kind, other[0]) for value in values)
+    change = {",,": str.lower, "^^": str.upper}.get(kind)
+    return tuple(change(value) for value in values) if change else (UNKNOWN,)
+
+
+def _trimmed(value: str, kind: str, pattern: str) -> str:
+    """A value without the prefix or suffix that matches; UNKNOWN where both hold globs."""
+    if UNKNOWN in value + pattern:
+        return UNKNOWN
+    if not re.search(r"[*?\[\\]", pattern):
+        return value.removesuffix(pattern) if kind[0] == "%" else value.removeprefix(pattern)
+    if re.search(r"[*?\[]", value):
+        return UNKNOWN
+    cuts = range(len(value) + 1)
+    ends = cuts if kind in {"#", "%%"} else reversed(cuts)
+    for cut in ends:
+        if kind[0] == "#" and fnmatchcase(value[:cut], pattern):
+            return value[cut:]
+        if kind[0] == "%" and fnmatchcase(value[cut:], pattern):
+            return value[:cut]
+    return value
+
+
+def _braces(text: str) -> list[str]:
+    """Brace expansion; braces that expand to nothing stay as they are."""
+    match = re.search(f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}", text)
+    if not match:
+        return [text]
+    before, body, after = text[: match.start()], match[1], text[match.end() :]
+    if _COMMA in body:
+        items = body.split(_COMMA)
+    elif steps := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", body):
+        low, high = sorted((int(steps[1]), int(steps[2])))
+        items = [str(number) for number in range(low, high + 1)] if high - low < MOST else [UNKNOWN]
+    elif steps := re.fullmatch(r"([A-Za-z])\.\.([A-Za-z])", body):
+        first, last = sorted((ord(steps[1]), ord(steps[2])))
+        items = [chr(number) for number in range(first, last + 1)]
+    else:
+        items = ["{" + body + "}"]
+    expanded = [way for item in items for way in _braces(before + item + after)]
+    return expanded if len(expanded) <= MOST else [UNKNOWN]

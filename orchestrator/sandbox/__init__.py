@@ -1,0 +1,40 @@
+"""Where code runs that a model wrote: a process that sees the workspace and little else.
+
+A sandbox turns an argument vector into one that runs confined; it starts nothing itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+View = Literal["work", "inspect"]
+"""`work`: writes the workspace and a private /tmp, no network, own process space.
+`inspect`: sees files, processes and network of the machine as they are, and can change nothing."""
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """How a command is to be confined."""
+
+    root: Path
+    """The only folder that a `work` command can write."""
+    cwd: Path
+    view: View = "work"
+
+
+class Sandbox(Protocol):
+    """One way to confine a process."""
+
+    name: str
+    """Such as `bubblewrap` or `none`; recorded with each run."""
+
+    @property
+    def is_confining(self) -> bool:
+        """False when commands run unconfined, so that each of them must be asked."""
+        ...
+
+    def wrap(self, argv: list[str], confinement: Confinement) -> list[str]:
+        """Return the argument vector that runs `argv` confined."""
+        ...

@@ -1,0 +1,227 @@
+"""Confine a process with bubblewrap: namespaces, read-only binds, no network, no capabilities, limits.
+
+In the `work` view only the workspace and private temporary folders can be written, the home folder shows
+tool chains only, and there is no network. In the `inspect` view everything is as it is but read-only.
+
+Run by root, the process gets the id of `nobody` inside. The kernel maps it to root outside, so it still
+writes what root owns, but it holds no capability: files of other users are to it what they are to others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.sandbox import Confinement
+
+_NOBODY = "65534"
+_SECRETS = (
+    *(
+        ".ssh",
+        ".aws",
+        ".gnupg",
+        ".kube",
+        ".docker",
+        ".azure",
+        ".config/gcloud",
+        ".config/gh",
+        ".config/rclone",
+    ),
+    *(".netrc", ".git-credentials", ".pypirc", ".npmrc", ".pgpass", ".my.cnf", ".cargo/credentials"),
+    *(
+        ".cargo/credentials.toml",
+        ".config/git/credentials",
+        ".local/share/keyrings",
+        ".local/share/orchestrator",
+    ),
+    *(".password-store", ".terraform.d", ".config/op", ".mozilla", ".config/google-chrome", ".bash_history"),
+    *(".zsh_history", ".python_history", ".psql_history", ".config/containers", ".oci", ".boto", ".s3cfg"),
+    *(".claude", ".codex", ".config/openai", ".config/anthropic", ".cache/huggingface/token"),
+    *(".config/doctl", ".config/hub", ".m2/settings.xml", ".gradle/gradle.properties", ".gem/credentials"),
+)
+"""Below a home folder: hidden in every view."""
+_SYSTEM_SECRETS = (
+    "/etc/shadow",
+    "/etc/gshadow",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/ssl/private",
+    "/etc/ssh",
+)
+_TOOLS = (
+    *(".pyenv", ".local", ".nvm", ".cargo", ".rustup", ".rbenv", ".asdf", ".sdkman", "go", ".deno", ".bun"),
+    *(".volta", ".fnm", ".gitconfig", ".config/git", ".nix-profile", ".juliaup", ".ghcup", ".cabal", ".opam"),
+)
+"""Below the home folder: visible to a `work` command, beside what PATH and the interpreter need."""
+_SECRET_NAME = re.compile(
+    r"(^|_)(KEY|KEYS|TOKEN|SECRET|SECRETS|PASS|PASSWD|PASSWORD|CREDENTIALS?|PAT|DSN)(_|$)|_URL$|^SSH_A"
+)
+_CONTROL = (
+    "docker.sock",
+    "podman",
+    "containerd",
+    "crio",
+    "dbus",
+    "systemd/private",
+    "user",
+    "libvirt",
+    "snapd.socket",
+)
+"""Below /run: sockets through which a process could have others act for it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one command may use; the command's own time limit is the tool's business."""
+
+    memory_bytes: int = 8 << 30
+    """Writable memory of each process (not address space, of which runtimes reserve far more)."""
+    processes: int = 512
+    file_bytes: int = 2 << 30
+    cpu_seconds: int = 3600
+    temporary_bytes: int = 1 << 30
+
+
+@dataclass
+class Bubblewrap:
+    """Bubblewrap with the program at a path."""
+
+    program: str
+    limits: Limits = field(default_factory=Limits)
+    name: str = "bubblewrap"
+
+    @property
+    def is_confining(self) -> bool:
+        """Always; `detect` has tried."""
+        return True
+
+    def wrap(self, argv: list[str], confinement: Confinement) -> list[str]:
+        """The argument vector that runs `argv` confined."""
+        view = (
+            _inspect(confinement, self.limits)
+            if confinement.view == "inspect"
+            else _work(confinement, self.limits)
+        )
+        common = ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--chdir"]
+        common.append(str(confinement.cwd.resolve()))
+        hidden = [
+            item for name in sorted(os.environ) if _SECRET_NAME.search(name) for item in ("--unsetenv", name)
+        ]
+        return [self.program, *view, *common, *hidden, "--", *_limited(argv, self.limits, confinement.view)]
+
+
+def _work(confinement: Confinement, limits: Limits) -> list[str]:
+    root, homes = confinement.root.resolve(), _homes()
+    options = ["--unshare-all", "--unshare-user", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    options += ["--ro-bind", "/proc/sys", "/proc/sys", "--hostname", "sandbox"]
+    if os.geteuid() == 0:
+        options += ["--uid", _NOBODY, "--gid", _NOBODY]
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108
+        options += _scratch(folder, limits) if Path(folder).is_dir() else []
+    options += ["--tmpfs", "/run"] if Path("/run").is_dir() else []
+    for home in homes:
+        options += _scratch(str(home), limits)
+        for tool in _tool_folders(home):
+            options += ["--ro-bind", str(tool), str(tool)]
+    options += _interpreters()
+    options += ["--bind", str(root), str(root)]
+    options += _masks(homes, root)
+    for name, value in _caches().items():
+        options += ["--setenv", name, value]
+    return options
+
+
+def _inspect(confinement: Confinement, limits: Limits) -> list[str]:
+    root, homes = confinement.root.resolve(), _homes()
+    options = ["--unshare-user", "--unshare-ipc", "--ro-bind", "/", "/", "--dev", "/dev"]
+    options += _scratch("/tmp", limits)  # noqa: S108
+    options += ["--ro-bind", str(root), str(root)]
+    for name in _CONTROL:
+        place = Path("/run") / name
+        if place.is_dir():
+            options += ["--tmpfs", str(place), "--remount-ro", str(place)]
+        elif place.exists():
+            options += ["--ro-bind", "/dev/null", str(place)]
+    return [*options, *_masks(homes, root), "--setenv", "TMPDIR", "/tmp"]  # noqa: S108
+
+
+def _scratch(folder: str, limits: Limits) -> list[str]:
+    return ["--size", str(limits.temporary_bytes), "--tmpfs", folder]
+
+
+def _homes() -> list[Path]:
+    """The home folder by the environment and by the account, unless it is the machine or not there."""
+    homes = [Path(os.environ.get("HOME") or "/")]
+    with contextlib.suppress(KeyError):
+        homes.append(Path(pwd.getpwuid(os.geteuid()).pw_dir))
+    found = dict.fromkeys(home.resolve() for home in homes)
+    return [home for home in found if home != Path("/") and home.is_dir()]
+
+
+def _tool_folders(home: Path) -> list[Path]:
+    """Folders below home that commands need: known tool chains and what PATH leads to."""
+    wanted = {home / name for name in _TOOLS}
+    for entry in os.environ.get("PATH", "").split(os.pathsep):
+        folder = Path(entry)
+        if entry and folder.is_relative_to(home) and folder != home:
+            wanted.add(folder.parent if folder.name == "bin" and folder.parent != home else folder)
+    return [place for place in sorted(wanted) if place.exists()]
+
+
+def _interpreters() -> list[str]:
+    """The Python that runs us, wherever it is: a private folder must not hide it."""
+    options = []
+    for place in dict.fromkeys((Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve())):
+        if place != Path("/") and not Path("/usr").is_relative_to(place):
+            options += ["--ro-bind", str(place), str(place)]
+    return options
+
+
+def _masks(homes: list[Path], root: Path) -> list[str]:
+    """Hide credentials and our own records, wherever the binds before left them visible."""
+    places = [home / name for home in homes for name in _SECRETS] + [Path(name) for name in _SYSTEM_SECRETS]
+    options = []
+    for place in [*places, root / ".orc"]:
+        if place.is_symlink():
+            place = place.resolve()
+        if place.is_dir():
+            options += ["--tmpfs", str(place), "--remount-ro", str(place)]
+        elif place.exists():
+            options += ["--ro-bind", "/dev/null", str(place)]
+    return options
+
+
+def _caches() -> dict[str, str]:
+    """Tools that insist on a cache get one that is gone afterwards."""
+    temporary = "/tmp"  # noqa: S108
+    names = {"GOCACHE": "go-build", "npm_config_cache": "npm", "PIP_CACHE_DIR": "pip", "UV_CACHE_DIR": "uv"}
+    return {"TMPDIR": temporary} | {name: f"{temporary}/.cache/{folder}" for name, folder in names.items()}
+
+
+_WATCH = """
+( exec 9<> <(:); while [ -d /proc/$$ ]; do read -rt 0.1 -u 9; all=(/proc/[0-9]*)
+  [ ${#all[@]} -gt %d ] && kill -9 -1; done ) <&- >&- 2>&- &
+"""
+"""The kernel does not count root's processes against a limit, whatever it is called inside; so count here."""
+
+
+def _limited(argv: list[str], limits: Limits, view: str) -> list[str]:
+    """Limits of the shell that starts the command; they hold for everything below it."""
+    settings = {
+        "-v": limits.memory_bytes >> 10,
+        "-f": limits.file_bytes >> 10,
+        "-t": limits.cpu_seconds,
+        "-c": 0,
+    }
+    lines = [f"ulimit {letter} {value} 2>/dev/null" for letter, value in settings.items()]
+    if os.geteuid() != 0:
+        lines.append(f"ulimit -u {limits.processes} 2>/dev/null")
+    elif view == "work" and Path("/bin/bash").exists():
+        lines.append(_WATCH % limits.processes)
+    shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+    return [shell, "-c", "\n".join([*lines, 'exec "$@"']), "orc", *argv]

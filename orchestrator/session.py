@@ -1,0 +1,295 @@
+"""Run a turn of a conversation: the one door that the command, evals and programs go through.
+
+A session opens what the nodes need (state file, models, policy, sandbox), drives the main graph
+until it ends or waits, and records how it ended. It prints nothing; listeners get the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import BudgetExceeded, Interrupted, OrcError, Refused, UsageError, WaitingForApproval
+from orchestrator.events import Event, Journal, Listener
+from orchestrator.runs import RESUMABLE, Run, Runs, Status
+from orchestrator.sandbox.detect import detect
+from orchestrator.storage import open_state, state_path
+from orchestrator.workspace.loading import Loaded, check_request, load
+
+if TYPE_CHECKING:
+    from langgraph.runtime import RunControl
+
+    from orchestrator.context import Context
+    from orchestrator.limits import Spent
+
+Approver = Callable[[Mapping[str, Any]], dict[str, Any] | None]
+"""Shows a request in LangChain's HITL shape and returns the decisions; None when nobody can decide now."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a turn is to be run."""
+
+    approves: bool = False
+    """Approve what would be asked inside the workspace (`--yes`)."""
+    approver: Approver | None = None
+    """Asks a person; None means that the run waits instead."""
+    model: str | None = None
+    """Use this model for every tier: `embedded`, or a name at the configured endpoint."""
+    listeners: Sequence[Listener] = ()
+    handles_signals: bool = False
+    """Take Ctrl-C: the first one stops after the running call, the second one ends the call."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a turn ended."""
+
+    run: str
+    status: Status
+    answer: str
+    spent: Spent
+
+
+@dataclass
+class _Stop:
+    """What a person's Ctrl-C acts on."""
+
+    control: RunControl
+    killed: asyncio.Event
+    presses: int = field(default=0)
+
+    def press(self, task: asyncio.Task[Any], journal: Journal) -> None:
+        """Ctrl-C: stop after the call, then end the call, then end everything."""
+        self.presses += 1
+        self.control.request_drain("Ctrl-C")
+        if self.presses == 1:
+            journal.show("note", text="stopping after the running call; press Ctrl-C again to end it now")
+        elif self.presses == 2:
+            self.killed.set()
+        else:
+            task.cancel()
+
+    def terminate(self, task: asyncio.Task[Any], journal: Journal) -> None:
+        """SIGTERM: whoever sends it does not wait long, so the call is ended at once."""
+        self.press(task, journal)
+        self.press(task, journal)
+
+
+class Session:
+    """The runs of one workspace."""
+
+    def __init__(self, root: Path, options: Options | None = None) -> None:
+        self.root = root
+        self.options = options or Options()
+
+    def check(self, request: str | None, run: str | None) -> None:
+        """Raise UsageError, ConfigError or StorageError for what cannot be worked on.
+
+        It is quick, for callers that do something slow before, such as to fetch weights.
+        """
+        loaded = load(self.root)
+        if request is not None:
+            check_request(request, loaded, model=self.options.model)
+        if not state_path(self.root).exists() and (run or request is None):
+            raise UsageError(f"there is no run {run or 'to resume'} here yet")
+        connection = open_state(self.root)
+        try:
+            runs = Runs(connection, self.root)
+            if request is None:
+                _resumable(runs, run)
+            elif run:
+                runs.get(run)
+        finally:
+            connection.close()
+
+    async def run(self, request: str, *, run: str | None = None) -> Outcome:
+        """Work on a request, in a new run or as the next turn of one; raises OrcError."""
+        loaded = load(self.root)
+        check_request(request, loaded, model=self.options.model)
+        connection = open_state(self.root)
+        try:
+            runs = Runs(connection, self.root)
+            row = runs.get(run) if run else runs.create(request)
+            if row.status in {"waiting", "cut off"}:
+                raise UsageError(
+                    f"{row.id} is not finished with its last request; `orc resume {row.id}` first"
+                )
+            with runs.lock(row.id):
+                runs.update(row.id, turns=row.turns + 1, approves=int(self.options.approves), reason="")
+                return await self._turn(runs.get(row.id), runs, loaded, connection, request)
+        finally:
+            connection.close()
+
+    async def resume(self, run: str | None = None) -> Outcome:
+        """Go on with a run that stopped, waits or was cut off; raises OrcError."""
+        loaded = load(self.root)
+        connection = open_state(self.root)
+        try:
+            runs = Runs(connection, self.root)
+            row = _resumable(runs, run)
+            with runs.lock(row.id):
+                if self.options.approves:
+                    runs.update(row.id, approves=1)
+                return await self._turn(runs.get(row.id), runs, loaded, connection, None)
+        finally:
+            connection.close()
+
+    async def _turn(
+        self, row: Run, runs: Runs, loaded: Loaded, connection: sqlite3.Connection, request: str | None
+    ) -> Outcome:
+        journal = Journal(connection, self.root, run=row.id, turn=row.turns, listeners=self.options.listeners)
+        started = time.monotonic()
+        sandbox = detect().name
+        runs.update(row.id, status="running", sandbox=sandbox)
+        if request is not None:
+            # Before langgraph is loaded, which takes seconds: a run cut off until then knows its request.
+            journal.write("turn", request=request, sandbox=sandbox)
+        status: Status = "stopped"
+        reason = ""
+        spent = None
+        try:
+            async with self._opened(row, loaded, journal) as (context, graph):
+                for note in loaded.notes:
+                    journal.show("note", text=note)
+                told = len(_answers(journal))
+                try:
+                    end = await self._drive(graph, context, row, request)
+                finally:
+                    spent = context.budget.spent
+                if len(_answers(journal)) == told:
+                    # Cut off after its last step: the answer is known, and nobody has seen it end.
+                    journal.show("answer", text=end["answer"])
+            status, reason = ("failed", "a step failed") if end.get("status") == "failed" else ("done", "")
+            runs.update(row.id, agent=str(end["route"]["agent"]))
+            return Outcome(row.id, status, end["answer"], spent)
+        except (OrcError, asyncio.CancelledError) as error:
+            status, reason = _ending(error), str(error)
+            if isinstance(error, OrcError) and not isinstance(error, WaitingForApproval | Interrupted):
+                journal.write("error", text=str(error), type=type(error).__name__)
+            raise
+        finally:
+            figures = {k: str(v) if k == "usd" else v for k, v in vars(spent).items()} if spent else {}
+            figures.pop("seconds", None)
+            journal.write("end", status=status, reason=reason, seconds=time.monotonic() - started, **figures)
+            runs.update(row.id, status=status, reason=reason[:500])
+            journal.close()
+
+    @asynccontextmanager
+    async def _opened(self, row: Run, loaded: Loaded, journal: Journal) -> AsyncIterator[tuple[Context, Any]]:
+        """Everything that the turn needs, closed at its end."""
+        from orchestrator.checkpoints import open_saver  # noqa: PLC0415 - langgraph takes seconds
+        from orchestrator.workspace import assembly  # noqa: PLC0415
+
+        async with AsyncExitStack() as stack:
+            context = assembly.context(loaded, journal, model=self.options.model, approves=bool(row.approves))
+            stack.push_async_callback(assembly.close_models, context)
+            saver = await stack.enter_async_context(open_saver(self.root))
+            yield context, assembly.graph(self.root, context.agents, saver)
+
+    async def _drive(self, graph: Any, context: Context, row: Run, request: str | None) -> dict[str, Any]:
+        """Run the graph until it ends; a person's answers lead it on."""
+        from langgraph.errors import GraphDrained  # noqa: PLC0415
+        from langgraph.runtime import RunControl  # noqa: PLC0415
+        from langgraph.types import Command  # noqa: PLC0415
+
+        config = {"configurable": {"thread_id": row.id}, "recursion_limit": 100_000}
+        step: Any = _first_input(request, row) if request else await self._saved(graph, context, row)
+        while True:
+            stop = _Stop(RunControl(), context.killed)
+            with self._signals(stop, context.journal):
+                try:
+                    end: dict[str, Any] = await graph.ainvoke(
+                        step, config, context=context, durability="sync", control=stop.control
+                    )
+                except GraphDrained:
+                    raise Interrupted(f"stopped and saved; `orc resume {row.id}` goes on") from None
+            waiting = end.get("__interrupt__")
+            if not waiting:
+                return end
+            # By id: LangGraph takes an empty answer for no answer at all, and would ask again for ever.
+            step = Command(resume={waiting[0].id: self._decide(waiting[0].value, row.id)})
+
+    async def _saved(self, graph: Any, context: Context, row: Run) -> dict[str, Any] | None:
+        """What a resumed turn starts with: nothing but its checkpoint, or its request if it has none yet.
+
+        A question that was put off comes up again from the checkpoint, so that `--yes` given now counts.
+        """
+        snapshot = await graph.aget_state({"configurable": {"thread_id": row.id}})
+        if snapshot.values.get("turn") == row.turns:
+            return None
+        asked = next((event for event in context.journal.of_turn() if event.kind == "turn"), None)
+        if asked is None:
+            raise UsageError(
+                f'{row.id} was cut off before its request was saved; say it again: `orc run -c {row.id} "…"`'
+            )
+        return _first_input(str(asked.fields["request"]), row)
+
+    def _decide(self, payload: Mapping[str, Any], run: str) -> dict[str, Any]:
+        decided = self.options.approver(payload) if self.options.approver else None
+        if decided is None:
+            names = ", ".join(str(request["name"]) for request in payload["action_requests"])
+            raise WaitingForApproval(
+                f"{names} needs a person: {payload['action_requests'][0]['description']}. "
+                f"`orc resume {run}` in a terminal asks you"
+            )
+        return decided
+
+    @contextmanager
+    def _signals(self, stop: _Stop, journal: Journal) -> Iterator[None]:
+        task = asyncio.current_task()
+        if not self.options.handles_signals or task is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, stop.press, task, journal)
+        loop.add_signal_handler(signal.SIGTERM, stop.terminate, task, journal)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            loop.remove_signal_handler(signal.SIGTERM)
+
+
+def _resumable(runs: Runs, run: str | None) -> Run:
+    row = runs.get(run) if run else runs.last_resumable()
+    if row.status not in RESUMABLE:
+        raise UsageError(f'{row.id} is {row.status}; say more with `orc run -c {row.id} "…"`')
+    return row
+
+
+def _first_input(request: str, row: Run) -> dict[str, Any]:
+    from langchain_core.messages import HumanMessage  # noqa: PLC0415
+
+    return {
+        "messages": [HumanMessage(request, id=f"{row.turns}-request")],
+        "request": request,
+        "turn": row.turns,
+        "plan": [],
+        "results": None,
+        "replans": 0,
+        "answer": "",
+        "status": "done",
+    }
+
+
+def _answers(journal: Journal) -> list[Event]:
+    return [event for event in journal.of_turn() if event.kind == "answer"]
+
+
+def _ending(error: BaseException) -> Status:
+    """The status that a run is left in."""
+    kinds: tuple[tuple[type[BaseException], Status], ...] = (
+        (WaitingForApproval, "waiting"),
+        (BudgetExceeded, "budget"),
+        (Refused, "refused"),
+        (UsageError, "failed"),
+    )
+    return next((status for kind, status in kinds if isinstance(error, kind)), "stopped")

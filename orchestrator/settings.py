@@ -1,0 +1,178 @@
+"""What `orchestrator.yaml` may say, and what holds when it says nothing.
+
+This module knows the shape only; `workspace` finds the file, `documents` reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Tier = Literal["fast", "default", "strong", "guardian"]
+
+OPENAI_MODEL = "gpt-5-mini"
+"""Asked at the public endpoint when there is a key and no model is named."""
+EMBEDDED: Mapping[str, Any] = {
+    "model": "qwen2.5-coder-1.5b-instruct",
+    "tool_calls": "json",
+    "size": "small",
+    "context_tokens": 16_384,
+    "max_output_tokens": 1_500,
+}
+"""What holds for the embedded model where a file says nothing else."""
+
+
+class Strict(BaseModel):
+    """Base of everything that a person writes: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Timeouts(Strict):
+    """Time limits of one model call, in seconds."""
+
+    connect: Annotated[float, Field(gt=0, le=600)] = 10
+    """Until the connection stands."""
+    first_token: Annotated[float, Field(gt=0, le=3600)] = 120
+    """From the request to the first piece of the answer."""
+    between_tokens: Annotated[float, Field(gt=0, le=3600)] = 60
+    """The longest pause within an answer."""
+    total: Annotated[float, Field(gt=0, le=7200)] = 600
+    """The whole call."""
+
+
+class ModelSettings(Strict):
+    """One model and how it is talked to."""
+
+    provider: Literal["openai", "embedded"] = "openai"
+    """`openai` is any OpenAI-compatible endpoint; `embedded` runs in the process, without a key."""
+    model: str = ""
+    """The name that the endpoint knows; empty: the endpoint is asked which model it serves."""
+    base_url: str | None = None
+    """Empty: OPENAI_BASE_URL, else the public OpenAI endpoint."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; the key itself is never written to a file."""
+    tool_calls: Literal["native", "json"] = "native"
+    """`json` constrains the answer by a schema, for models that do not emit tool calls reliably."""
+    size: Literal["small", "large"] = "large"
+    """Small models get shorter prompts and more help."""
+    context_tokens: Annotated[int, Field(ge=1024)] = 128_000
+    """How much the model can take in, request and answer together."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """0 makes answers as repeatable as the model allows."""
+    max_output_tokens: Annotated[int, Field(ge=16)] = 4096
+    """The longest answer of one call."""
+    timeouts: Timeouts = Timeouts()
+    """Time limits of one call."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _embedded_defaults(cls, value: Any) -> Any:
+        """The embedded model has its own defaults: it is small and speaks JSON."""
+        if isinstance(value, dict) and value.get("provider") == "embedded":
+            return {**EMBEDDED, **value}
+        return value
+
+
+class Limits(Strict):
+    """What one turn may use; the run stops with exit 5 and can be resumed."""
+
+    model_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Calls of models."""
+    tool_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Calls of tools."""
+    seconds: Annotated[float, Field(gt=0, le=604_800)] = 3600
+    """Time from the start of the turn."""
+    usd: Annotated[Decimal, Field(ge=0)] | None = None
+    """Dollars; a model without a known price is refused when this is set."""
+
+
+class ToolSettings(Strict):
+    """Settings of the built-in tools."""
+
+    searxng_url: str | None = None
+    """Base URL of a SearXNG server with the JSON format enabled; used by web_search."""
+    allowed_private_hosts: list[str] = []
+    """Hosts or host:port on private or loopback addresses that fetch_url may reach."""
+    command_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120
+    """Longest time limit that a command may ask for."""
+    docs: list[str] = ["docs", "README.md"]
+    """Folders and files, relative to the workspace, that search_docs reads."""
+
+
+class Settings(Strict):
+    """The whole of `orchestrator.yaml`."""
+
+    models: dict[Tier, ModelSettings] = {}
+    """By tier; a tier that is not set falls back to `default`."""
+    limits: Limits = Limits()
+    """What one turn may use; where your own file sets a limit too, the smaller one holds."""
+    tools: ToolSettings = ToolSettings()
+    """Settings of the built-in tools."""
+    plan: bool = True
+    """Draft steps for requests that need several."""
+
+
+def resolve_model(settings: Settings, tier: Tier, env: Mapping[str, str]) -> ModelSettings:
+    """The model of a tier: its own, else `default`, else what the environment offers, else embedded."""
+    for name in (tier, "default"):
+        if name in settings.models:
+            return settings.models[name]
+    base_url = env.get("OPENAI_BASE_URL") or None
+    if base_url or env.get("OPENAI_API_KEY"):
+        # An endpoint of one's own rarely serves the public endpoint's model, so it is asked later.
+        model = env.get("OPENAI_MODEL") or ("" if base_url else OPENAI_MODEL)
+        return ModelSettings(model=model, base_url=base_url)
+    return embedded()
+
+
+def embedded() -> ModelSettings:
+    """The embedded model as it is when nothing is configured."""
+    return ModelSettings(provider="embedded")
+
+
+def config_dir() -> Path:
+    """Where the user's own `orchestrator.yaml` lies; ORC_CONFIG_DIR overrides it."""
+    return _user_folder("config")
+
+
+def data_dir() -> Path:
+    """Where the list of trusted folders lies; ORC_DATA_DIR overrides it."""
+    return _user_folder("data")
+
+
+def cache_dir() -> Path:
+    """Where things lie that can be fetched again, such as model weights; ORC_CACHE_DIR overrides it."""
+    return _user_folder("cache")
+
+
+def _user_folder(kind: Literal["config", "data", "cache"]) -> Path:
+    if given := os.environ.get(f"ORC_{kind.upper()}_DIR"):
+        return Path(given).expanduser()
+    import platformdirs  # noqa: PLC0415 - tests and servers set the variables and never need it
+
+    folders = {
+        "config": platformdirs.user_config_path,
+        "data": platformdirs.user_data_path,
+        "cache": platformdirs.user_cache_path,
+    }
+    return folders[kind]("orc", appauthor=False)
+
+
+def chosen_model(
+    settings: Settings, tier: Tier, env: Mapping[str, str], override: str | None
+) -> ModelSettings:
+    """What a tier resolves to when `--model` may replace it: `embedded`, or a name at the endpoint."""
+    found = resolve_model(settings, tier, env)
+    if override is None:
+        return found
+    if override == "embedded":
+        return ModelSettings(provider="embedded")
+    if found.provider == "embedded":
+        return ModelSettings(model=override)
+    return found.model_copy(update={"model": override})

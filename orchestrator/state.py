@@ -1,0 +1,110 @@
+"""The state that the graphs carry: plain values and LangChain messages only, so that it can be stored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypedDict
+
+from langchain_core.messages import AnyMessage
+from langgraph.graph.message import add_messages
+
+StepStatus = Literal["todo", "done", "failed"]
+
+
+class Route(TypedDict):
+    """Who takes the request, and why."""
+
+    agent: str
+    """Name of a specialist, or `none` for a plain answer."""
+    agents: list[str]
+    """All specialists that the request seems to need; more than one makes the planner draft steps."""
+    confidence: float
+    """From 0 to 1."""
+    why: str
+    decided_by: Literal["user", "classifier", "model", "default"]
+
+
+class Step(TypedDict):
+    """One step of a plan."""
+
+    id: str
+    agent: str
+    goal: str
+    tools: list[str]
+    """Names of the tools that the step may use; empty means all tools of its agent."""
+    after: list[str]
+    """Steps whose results this one needs."""
+    check: str
+    """How one sees that it is done, in words; may be empty."""
+
+
+class Result(TypedDict):
+    """What a specialist hands back for a step."""
+
+    status: StepStatus
+    text: str
+
+
+def merge(old: dict[str, Any], new: dict[str, Any] | None) -> dict[str, Any]:
+    """Reducer: later keys win; None empties the channel, which starts a new turn."""
+    return {} if new is None else {**old, **new}
+
+
+class State(TypedDict, total=False):
+    """The main graph's state: one conversation."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+    """What the user said and what was answered; the work between is in the subgraphs."""
+    request: str
+    """The user's words of this turn."""
+    turn: int
+    """Counted from 1."""
+    route: Route
+    plan: list[Step]
+    results: Annotated[dict[str, Result], merge]
+    """Results by step id."""
+    replans: int
+    answer: str
+    status: Literal["done", "failed"]
+    """How the turn ended."""
+
+
+class Verdict(TypedDict):
+    """What the guardian decided on one call."""
+
+    decision: Literal["allow", "ask", "deny"]
+    rule: str
+    """Id of the rule that decided, such as `shell.delete-outside`."""
+    why: str
+    """One sentence for the person and for the model."""
+    inside: bool
+    """Whether everything that the call touches lies in the workspace."""
+    read_only: bool
+    """Whether the call only looks, so that a command may see the whole machine."""
+
+
+class Brief(TypedDict):
+    """What a specialist gets to work with, instead of the whole conversation."""
+
+    request: str
+    """The user's words."""
+    step: Step
+    before: list[str]
+    """Results of the steps that this one depends on, and the last answer of the conversation."""
+
+
+class SpecialistState(TypedDict, total=False):
+    """A specialist's state: one step of one turn."""
+
+    brief: Brief
+    messages: Annotated[list[AnyMessage], add_messages]
+    verdicts: dict[str, Verdict]
+    """Verdicts of the pending calls, by call id."""
+    decisions: dict[str, dict[str, Any]]
+    """What the person said of the calls that were asked, by call id."""
+    repeats: int
+    """How many calls in a row were repeats; drives nudge, temperature and hand-over."""
+    denials: int
+    """How many messages in a row had all their calls refused."""
+    objections: int
+    """How often an answer was sent back."""
+    result: Result

@@ -1,0 +1,122 @@
+"""Open a workspace's state file, `.orc/state.db`, at the newest schema.
+
+Several processes may have it open; each writes through one connection. sqlite-utils runs the
+migrations and is imported only when there is one to run, because importing it takes 0.4 s.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import StorageError
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+FOLDER = ".orc"
+APPLICATION_ID = 0x6F726331
+"""`orc1` in ASCII: tells our file from other SQLite files."""
+
+
+def state_path(root: Path) -> Path:
+    """Where the workspace keeps its state."""
+    return root / FOLDER / "state.db"
+
+
+def _first(db: Database) -> None:
+    """Version 1: runs and their events."""
+    db.table("runs").create(
+        {
+            "id": str,
+            "created": float,
+            "updated": float,
+            "title": str,
+            "status": str,
+            "turns": int,
+            "agent": str,
+            "approves": int,
+            "sandbox": str,
+            "reason": str,
+        },
+        pk="id",
+        not_null={"created", "updated", "title", "status", "turns", "approves"},
+        if_not_exists=True,
+    )
+    db.table("events").create(
+        {
+            "seq": int,
+            "at": float,
+            "run": str,
+            "turn": int,
+            "node": str,
+            "step": str,
+            "agent": str,
+            "kind": str,
+            "call": str,
+            "seconds": float,
+            "fields": str,
+            "version": int,
+        },
+        pk="seq",
+        not_null={"at", "run", "turn", "kind", "fields", "version"},
+        if_not_exists=True,
+    )
+    db.table("events").create_index(["run", "seq"], if_not_exists=True)
+    db.table("events").create_index(["run", "call", "kind"], if_not_exists=True)
+
+
+MIGRATIONS: list[Callable[[Database], None]] = [_first]
+
+
+def open_state(root: Path) -> sqlite3.Connection:
+    """Open the state file in autocommit mode, made if it is missing; raises StorageError with what to do."""
+    path = state_path(root)
+    connection: sqlite3.Connection | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        connection.execute("pragma journal_mode=wal")
+        connection.execute("pragma synchronous=full")
+        _migrate(connection)
+    except (OSError, sqlite3.Error, StorageError) as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot use {path}: {error}; {_advice(error, path)}") from None
+    return connection
+
+
+def _advice(error: Exception, path: Path) -> str:
+    if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
+        return "it is not a state file of orc: move it away, and a new one is made"
+    if "full" in str(error) or "space" in str(error) or _is_full(path.parent):
+        return "free some disk space, then run the same command again"
+    return "check that the folder is writable and that no other program holds the file"
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether the disk is: SQLite says only `disk I/O error` when its shared memory finds no room."""
+    return folder.is_dir() and shutil.disk_usage(folder).free < 1 << 16
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    version = connection.execute("pragma user_version").fetchone()[0]
+    if version == len(MIGRATIONS):
+        return
+    if version > len(MIGRATIONS):
+        raise StorageError(
+            f"the state file has format {version}, this orc knows up to {len(MIGRATIONS)}; "
+            "update orc (`uv tool upgrade orc-orchestrator`) to open it"
+        )
+    from sqlite_utils import Database  # noqa: PLC0415 - see the module's docstring
+
+    database = Database(connection)
+    connection.execute(f"pragma application_id={APPLICATION_ID}")
+    for number, migration in enumerate(MIGRATIONS[version:], version + 1):
+        migration(database)
+        connection.execute(f"pragma user_version={number}")

@@ -1,0 +1,158 @@
+"""Run shell commands and Python code in the sandbox; what they print is the result, whatever the code."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import stat
+import tempfile
+from pathlib import Path
+
+from pydantic import Field
+
+from orchestrator.effects import Effects, Trust
+from orchestrator.errors import ToolError
+from orchestrator.sandbox import Confinement, View
+from orchestrator.tools.base import Arguments, Tool, ToolContext, shorten
+from orchestrator.tools.paths import opened
+from orchestrator.tools.process import Ended, Job, environment, run, shell
+from orchestrator.tools.walk import missing
+
+OUT_CHARACTERS, ERR_CHARACTERS = 8_000, 3_500
+LONGEST_ARGUMENT = 120_000
+"""The kernel takes at most 128 KiB in one argument."""
+
+EXECUTES = Effects(network=False, output=Trust.WORKSPACE)
+
+_COMMAND = re.compile(
+    r"\s*(?:python3?|pip3?|pytest|ls|cat|wc|grep|sort|find|mv|cp|rm|mkdir|bash|sh|git|npm|node|make)\s+[\w./*-]+"
+    r"[^\n=(]*\s*"
+    r"\Z"
+)
+"""One line that starts like a shell command and can be no Python."""
+PYTHON = Path(__file__).with_name("snippet.py")
+
+
+class RunCommandArguments(Arguments):
+    """Arguments of run_command."""
+
+    command: str = Field(
+        min_length=1, description="command line for bash; it gets no input from the keyboard"
+    )
+    cwd: str = Field(default=".", description="folder to run in")
+    seconds: float = Field(default=60, gt=0, description="time limit")
+
+
+async def run_command(arguments: RunCommandArguments, context: ToolContext) -> str:
+    """Return exit code, output and error output."""
+    if "\0" in arguments.command:
+        raise ToolError("the command holds a NUL character; leave it out")
+    if len(arguments.command.encode("utf-8", "replace")) > LONGEST_ARGUMENT:
+        raise ToolError(
+            "the command is longer than 120,000 bytes; write a script with write_file and run that"
+        )
+    cwd = _folder(context.root, arguments.cwd)
+    view: View = "inspect" if context.read_only_command else "work"
+    argv = context.sandbox.wrap(
+        [shell(), "-c", arguments.command], Confinement(root=context.root, cwd=cwd, view=view)
+    )
+    ended = await run(Job(argv, cwd, _limit(arguments.seconds, context)), context.cancel)
+    return report(ended)
+
+
+class RunPythonArguments(Arguments):
+    """Arguments of run_python."""
+
+    code: str = Field(
+        min_length=1, description="Python 3 code, run in the workspace; print what you want to see"
+    )
+    seconds: float = Field(default=60, gt=0, description="time limit")
+
+
+async def run_python(arguments: RunPythonArguments, context: ToolContext) -> str:
+    """Return exit code and output; the value of a last expression is printed too."""
+    if _COMMAND.match(arguments.code):
+        command = arguments.code.strip()
+        raise ToolError(f"that is a shell command, not Python; use run_command with command={command!r}")
+    python = next((found for name in ("python3", "python") if (found := _which(name))), None)
+    if python is None:
+        raise ToolError("there is no Python on this machine; use run_command")
+    argv = context.sandbox.wrap(
+        [python, "-c", PYTHON.read_text(encoding="utf-8")], Confinement(root=context.root, cwd=context.root)
+    )
+    with tempfile.TemporaryFile() as code:
+        code.write(arguments.code.encode("utf-8", "replace"))
+        code.seek(0)
+        ended = await run(Job(argv, context.root, _limit(arguments.seconds, context), code), context.cancel)
+    return report(ended)
+
+
+def _which(name: str) -> str | None:
+    return shutil.which(name, path=environment()["PATH"])
+
+
+def _limit(seconds: float, context: ToolContext) -> float:
+    return min(seconds, context.settings.command_seconds)
+
+
+def _folder(root: Path, path: str) -> Path:
+    try:
+        with opened(root, path) as folder:
+            if not stat.S_ISDIR(folder.stat.st_mode):
+                raise ToolError(f"cwd {path!r} is a file; give a folder")
+            return root / folder.relative
+    except FileNotFoundError:
+        raise missing(root, path, folder=True) from None
+
+
+def report(ended: Ended) -> str:
+    """The result for the model: how it ended, then both streams."""
+    rows = [_ending(ended)]
+    out, err = ended.out.rstrip("\n"), ended.err.rstrip("\n")
+    if out.strip():
+        rows.append(shorten(out, OUT_CHARACTERS))
+    if err.strip():
+        rows.append(f"stderr:\n{shorten(err, ERR_CHARACTERS)}")
+    if len(rows) == 1:
+        rows.append("(no output)")
+    if ended.left_children:
+        rows.append("(processes left in the background were stopped: they end with the command)")
+    return "\n".join(rows)
+
+
+def _ending(ended: Ended) -> str:
+    took = f"({ended.seconds:.1f} s)"
+    if ended.stopped:
+        hint = "; ask for more with seconds=, or do less at once" if ended.stopped != "by the user" else ""
+        return f"stopped {ended.stopped}{hint}; output so far:"
+    code = ended.code or 0
+    if code < 0:
+        return f"ended by signal {_signal_name(-code)} {took}"
+    known = {126: " (found but may not be executed)", 127: " (command not found)"}
+    if code > 128 and code - 128 in set(signal.Signals):
+        return f"exit code {code} (ended by signal {_signal_name(code - 128)}) {took}"
+    return f"exit code {code}{known.get(code, '')} {took}"
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)
+
+
+RUN_COMMAND = Tool(
+    name="run_command",
+    description="Run a shell command in the workspace; shows exit code, output and errors.",
+    arguments=RunCommandArguments,
+    run=run_command,
+    effects=Effects(network=False, paths=("cwd",), output=Trust.WORKSPACE),
+    # The limit that counts is the call's own; it returns what was printed until then.
+    seconds=86_400 + 60,
+)
+RUN_PYTHON = Tool(
+    name="run_python",
+    description="Run Python code in the workspace, to compute, count or change many files.",
+    arguments=RunPythonArguments,
+    run=run_python,
+    effects=EXECUTES,
+    seconds=86_400 + 60,
+)

@@ -1,0 +1,215 @@
+"""Read and list files of the workspace, however big, broken or binary they are."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import os
+import stat
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import Field
+
+from orchestrator.effects import Effects, Trust
+from orchestrator.errors import ToolError
+from orchestrator.tools.base import Arguments, Tool, ToolContext
+from orchestrator.tools.paths import kind, opened
+from orchestrator.tools.walk import Entry, counted, missing, size, walk
+
+LINE_CHARACTERS = 1000
+RESULT_CHARACTERS = 14_000
+"""Below the tool's limit, so that a page ends at a line and names the next offset."""
+COUNT_SECONDS = 3.0
+CHUNK = 1 << 20
+CARRIAGE = "\r"
+
+MAGIC = {
+    b"\x7fELF": "an ELF program",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive (or a document in one)",
+    b"\x1f\x8b": "gzip-compressed",
+    b"SQLite format 3": "an SQLite database; use run_python with sqlite3",
+}
+
+READS = Effects(
+    writes=False,
+    executes=False,
+    network=False,
+    reversible=True,
+    repeatable=True,
+    paths=("path",),
+    output=Trust.WORKSPACE,
+)
+
+
+class ReadFileArguments(Arguments):
+    """Arguments of read_file."""
+
+    path: str = Field(description="file, relative to the workspace")
+    offset: int = Field(default=1, ge=1, description="first line, counted from 1")
+    limit: int = Field(default=400, ge=1, le=5000, description="number of lines")
+
+
+async def read_file(arguments: ReadFileArguments, context: ToolContext) -> str:
+    """Return numbered lines with a first line that says which of how many they are."""
+    return await asyncio.to_thread(_read, context.root, arguments)
+
+
+def _read(root: Path, wanted: ReadFileArguments) -> str:
+    try:
+        with opened(root, wanted.path) as file:
+            if stat.S_ISDIR(file.stat.st_mode):
+                raise ToolError(f"{wanted.path!r} is a folder; use list_files to see what is in it")
+            start = os.pread(file.fd, 8192, 0)
+            if not start:
+                return f"{file.relative}: empty file (0 bytes)"
+            if b"\0" in start:
+                what = next((text for magic, text in MAGIC.items() if start.startswith(magic)), "binary")
+                return f"{file.relative}: {size(file.stat.st_size)}, {what}; it is not text and is not shown"
+            return _page(file.fd, file.relative, file.stat.st_size, wanted)
+    except FileNotFoundError:
+        raise missing(root, wanted.path) from None
+
+
+def _page(fd: int, name: str, total_bytes: int, wanted: ReadFileArguments) -> str:
+    """Read one page as a stream; the file is never held whole, even when it is one line."""
+    shown: list[str] = []
+    used, number, is_full = 0, 0, False
+    with os.fdopen(fd, "rb", buffering=CHUNK, closefd=False) as stream:
+        while line := _next_line(stream):
+            text, is_cut, length = line
+            number += 1
+            if number < wanted.offset:
+                continue
+            note = f" [… cut, the line has {length:,} bytes]" if is_cut else ""
+            row = f"{number}| {text.removesuffix(CARRIAGE)}{note}"
+            used += len(row) + 1
+            if len(shown) >= wanted.limit or (shown and used > RESULT_CHARACTERS):
+                is_full = True
+                break
+            shown.append(row)
+        rest = _count_lines(fd, stream.tell(), total_bytes) if is_full else (0, True)
+    total, is_exact = number + rest[0], rest[1]
+    if not shown:
+        raise ToolError(f"{name} has {counted(total, 'line')}; offset {wanted.offset} is past its end")
+    last = wanted.offset + len(shown) - 1
+    of = f"{total:,}" if is_exact else f"about {total:,}"
+    more = f"; go on with offset={last + 1}" if last < total else ""
+    lines = "line" if wanted.offset == last else "lines"
+    span = f"{wanted.offset}" if wanted.offset == last else f"{wanted.offset}–{last}"  # noqa: RUF001
+    return f"{name}: {lines} {span} of {of}{more}\n" + "\n".join(shown)
+
+
+def _next_line(stream: BinaryIO) -> tuple[str, bool, int] | None:
+    """The next line's visible start, whether it was cut, and its length in bytes; None at the end."""
+    most = LINE_CHARACTERS * 4
+    first = stream.readline(most)
+    if not first:
+        return None
+    length, goes_on = len(first), len(first) == most and not first.endswith(b"\n")
+    while goes_on:
+        piece = stream.readline(CHUNK)
+        length += len(piece)
+        goes_on = len(piece) == CHUNK and not piece.endswith(b"\n")
+    text = first.decode("utf-8", "replace").replace("\0", "\ufffd").rstrip("\n")
+    return text[:LINE_CHARACTERS], len(text) > LINE_CHARACTERS or length > len(first), length
+
+
+def _count_lines(fd: int, offset: int, total_bytes: int) -> tuple[int, bool]:
+    """Lines after a place in the file; estimated from what was seen when counting takes too long."""
+    deadline, lines, place, last = time.monotonic() + COUNT_SECONDS, 0, offset, b"\n"
+    while chunk := os.pread(fd, CHUNK, place):
+        lines += chunk.count(b"\n")
+        place += len(chunk)
+        last = chunk[-1:]
+        if time.monotonic() > deadline:
+            return int(lines * (total_bytes - offset) / max(place - offset, 1)), False
+    return lines + (last != b"\n"), True
+
+
+class ListFilesArguments(Arguments):
+    """Arguments of list_files."""
+
+    path: str = Field(default=".", description="folder, relative to the workspace")
+    depth: int = Field(default=2, ge=1, le=32, description="how many levels of folders to show")
+    glob: str | None = Field(default=None, description="only files like this at any depth, such as *.py")
+    limit: int = Field(default=200, ge=1, le=2000, description="most entries to show")
+
+
+async def list_files(arguments: ListFilesArguments, context: ToolContext) -> str:
+    """Return paths with sizes, folders with a slash, and the totals."""
+    return await asyncio.to_thread(_list, context.root, arguments)
+
+
+def _list(root: Path, wanted: ListFilesArguments) -> str:
+    try:
+        with opened(root, wanted.path) as folder:
+            if not stat.S_ISDIR(folder.stat.st_mode):
+                return f"{folder.relative}: {size(folder.stat.st_size)} (a file; read_file shows it)"
+            prefix = "" if folder.relative == "." else f"{folder.relative}/"
+            return _listing(folder.fd, prefix, wanted)
+    except FileNotFoundError:
+        raise missing(root, wanted.path, folder=True) from None
+
+
+def _listing(fd: int, prefix: str, wanted: ListFilesArguments) -> str:
+    rows: list[str] = []
+    files = folders = hidden = 0
+    for entry in walk(fd, depth=32 if wanted.glob else wanted.depth):
+        if not matches(entry.path, wanted.glob):
+            continue
+        if entry.is_folder and wanted.glob:
+            continue
+        files, folders = files + (not entry.is_folder), folders + entry.is_folder
+        if len(rows) < wanted.limit:
+            rows.append(_row(prefix, entry, is_closed=entry.depth == wanted.depth))
+        else:
+            hidden += 1
+    what = f" like {wanted.glob}" if wanted.glob else ""
+    total = f"{counted(files, 'file')}{what}" + ("" if wanted.glob else f", {counted(folders, 'folder')}")
+    if not rows:
+        return f"{prefix or '.'}: {total}" if wanted.glob else f"{prefix or '.'}: empty folder"
+    if hidden:
+        total += f" ({hidden:,} not shown; raise limit or give a glob)"
+    return "\n".join([*rows, total])
+
+
+def _row(prefix: str, entry: Entry, *, is_closed: bool) -> str:
+    if entry.is_folder:
+        return f"{prefix}{entry.path}/{' …' if is_closed else ''}"
+    if entry.is_file:
+        return f"{prefix}{entry.path}  {size(entry.stat.st_size)}"
+    return f"{prefix}{entry.path}  ({kind(entry.stat)})"
+
+
+def matches(path: str, glob: str | None) -> bool:
+    """Whether a path fits a glob; one without a slash is held against the name alone."""
+    if not glob:
+        return True
+    glob = glob.removeprefix("./")
+    if "/" not in glob:
+        return fnmatch.fnmatchcase(path.rsplit("/", 1)[-1], glob)
+    return fnmatch.fnmatchcase(path, glob) or fnmatch.fnmatchcase(path, glob.replace("**/", ""))
+
+
+READ_FILE = Tool(
+    name="read_file",
+    description="Read a text file, with line numbers.",
+    arguments=ReadFileArguments,
+    run=read_file,
+    effects=READS,
+    characters=16_000,
+)
+LIST_FILES = Tool(
+    name="list_files",
+    description="List files and folders with sizes.",
+    arguments=ListFilesArguments,
+    run=list_files,
+    effects=READS,
+    characters=16_000,
+)

@@ -1,0 +1,139 @@
+"""Put a turn together: settings, specialists, tools, policy, sandbox and models become a Context.
+
+Graph files are loaded by path, not imported: a workspace may bring its own, once it is trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from orchestrator.agents import Agent
+from orchestrator.context import Context
+from orchestrator.errors import ConfigError, Problem
+from orchestrator.events import Journal
+from orchestrator.limits import Budget, price
+from orchestrator.llm.base import ChatModel, Usage
+from orchestrator.llm.chat import open_model
+from orchestrator.safety.policy import Policy
+from orchestrator.sandbox.detect import detect
+from orchestrator.settings import ModelSettings, Settings, Tier, chosen_model
+from orchestrator.tools.base import ToolContext
+from orchestrator.tools.registry import TOOLS
+from orchestrator.workspace.folders import builtin_folder
+from orchestrator.workspace.loading import Loaded
+from orchestrator.workspace.trust import is_trusted
+
+
+class Models:
+    """The models of a turn, opened when first asked for, one for each distinct setting."""
+
+    def __init__(self, settings: Settings, journal: Journal, *, override: str | None) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._override = override
+        self._open: dict[str, ChatModel] = {}
+        self._lock = asyncio.Lock()
+        self.budget: Budget | None = None
+
+    def settings_of(self, tier: Tier) -> ModelSettings:
+        """What a tier resolves to; `--model` replaces every tier."""
+        return chosen_model(self._settings, tier, os.environ, self._override)
+
+    async def __call__(self, tier: Tier) -> ChatModel:
+        """Open the model of a tier."""
+        settings = self.settings_of(tier)
+        key = settings.model_dump_json()
+        async with self._lock:
+            if key not in self._open:
+                self._open[key] = await open_model(
+                    settings,
+                    on_usage=lambda usage: self._used(settings, usage),
+                    on_retry=lambda why, wait: self._retried(why, wait),
+                    progress=lambda text: self._journal.show("note", text=text),
+                )
+            return self._open[key]
+
+    def _used(self, settings: ModelSettings, usage: Usage) -> None:
+        usd = price(settings, usage.model, usage.input_tokens, usage.output_tokens)
+        event = self._journal.write(
+            "model_call",
+            model=usage.model,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            first_token_seconds=usage.first_token_seconds,
+            attempts=usage.attempts,
+            usd=None if usd is None else str(usd),
+            seconds=usage.seconds,
+        )
+        if self.budget is not None:
+            self.budget.count(event)
+
+    def _retried(self, why: str, wait: float) -> None:
+        self._journal.write("retry", why=why, wait=wait)
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        for model in self._open.values():
+            await model.aclose()
+
+
+def context(loaded: Loaded, journal: Journal, *, model: str | None = None, approves: bool = False) -> Context:
+    """Build the context of a turn."""
+    root, settings = loaded.root, loaded.settings
+    models = Models(settings, journal, override=model)
+    models.budget = Budget(settings.limits, journal.of_turn())
+    sandbox = detect()
+    killed = asyncio.Event()
+    return Context(
+        root=root,
+        settings=settings,
+        agents=loaded.agents,
+        tools=TOOLS,
+        model=models,
+        journal=journal,
+        budget=models.budget,
+        policy=Policy(root, Path.home(), sandbox),
+        tool_context=ToolContext(root=root, sandbox=sandbox, settings=settings.tools, cancel=killed),
+        approves=approves,
+        killed=killed,
+    )
+
+
+async def close_models(used: Context) -> None:
+    """Close the models that a context opened."""
+    if isinstance(used.model, Models):
+        await used.model.close()
+
+
+def graph(root: Path, agents: Mapping[str, Agent], saver: BaseCheckpointSaver[str] | None) -> Any:
+    """Compile the main graph for these agents."""
+    return graph_file(root, "main").build(agents, graph_file(root, "specialist").build(), saver)
+
+
+def graph_file(root: Path, name: str) -> ModuleType:
+    """Load a graph file: the workspace's own when it has one and is trusted, else the built-in."""
+    own = root / "graphs" / f"{name}.py"
+    path = own if own.is_file() and is_trusted(root) else builtin_folder("graphs") / f"{name}.py"
+    return _module(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _module(path: Path, _changed: int) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"orc_graph_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError([Problem(path, 0, 0, "", "cannot be loaded as a Python file")])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "build", None)):
+        raise ConfigError([Problem(path, 0, 0, "", "defines no function `build`")])
+    return module

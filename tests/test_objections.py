@@ -1,0 +1,75 @@
+"""Loops are broken in stages, and an answer that cannot be right is sent back a limited number of times."""
+
+from __future__ import annotations
+
+from desk import Desk
+from scripted import Call, Reply, Request, Say
+
+from orchestrator.nodes.report import OBJECTIONS
+
+SMALL = {"size": "small", "tool_calls": "json"}
+
+
+def test_a_repeated_call_gets_a_nudge_then_warmth_then_a_replan_then_an_honest_stop(desk: Desk) -> None:
+    desk.write("n", "7")
+    turn = desk.work("@coder what is in n", lambda _request: Call("read_file", path="n"))
+    assert turn.outcome is not None
+    assert turn.outcome.status == "failed"
+    assert "circles" in turn.answer
+    temperatures = [request["temperature"] for request in turn.requests]
+    assert temperatures == [0.0, 0.0, 0.0, 0.8] * 2
+    assert "same read_file call before" in turn.requests[2].last
+    assert len(turn.of("plan")) == 2
+    assert "circles" in turn.of("plan")[1].fields["why"]
+    assert len(turn.of("tool_intent")) == 2
+
+
+def test_an_honest_stop_is_exit_1_and_its_reason_on_stdout(desk: Desk) -> None:
+    desk.write("n", "7")
+    with desk.model(lambda _request: Call("read_file", path="n")):
+        done = desk.orc("run", "-q", "@coder what is in n")
+    assert done.code == 1
+    assert "I could not finish this." in done.out
+    assert "circles" in done.out
+
+
+def test_a_repeated_call_is_taken_from_the_choice_of_a_json_model(desk: Desk) -> None:
+    desk.write("n", "7")
+    script = [Call("run_command", command="cat n"), Call("run_command", command="cat n")]
+    turn = desk.work("@coder what is in n", [*script, Call("finish", answer="it is 7")], model=SMALL)
+    assert turn.answer == "it is 7"
+    assert "run_command" in turn.requests[1].tools
+    assert "run_command" not in turn.requests[2].tools
+
+
+def test_the_same_read_after_a_write_is_no_repeat(desk: Desk) -> None:
+    desk.write("n", "7")
+    read = Call("read_file", path="n")
+    turn = desk.work(
+        "@coder put 8 into n", [read, Call("write_file", path="n", content="8"), read, Say("8 now")]
+    )
+    assert turn.answer == "8 now"
+    assert not turn.of("nudge")
+
+
+def test_an_answer_without_work_is_sent_back_a_limited_number_of_times(desk: Desk) -> None:
+    turn = desk.work("@coder write a", lambda _request: Say("all done"))
+    assert turn.answer == "all done"
+    assert len(turn.requests) == 1 + OBJECTIONS
+
+
+def test_an_objection_is_made_once_and_the_model_may_insist(desk: Desk) -> None:
+    desk.write("n", "7")
+
+    def script(request: Request) -> Reply:
+        return Call("read_file", path="n") if len(request["messages"]) < 4 else Say("there are 1234 of them")
+
+    turn = desk.work("@coder what number is in n", script)
+    assert turn.answer == "there are 1234 of them"
+    assert len([text for text in turn.texts("nudge") if "1234" in text]) == 1
+
+
+def test_an_empty_answer_is_not_taken(desk: Desk) -> None:
+    script = [Call("list_files"), Call("finish", answer=" "), Call("finish", answer="nothing is here")]
+    turn = desk.work("@coder what is here", script, model=SMALL)
+    assert turn.answer == "nothing is here"

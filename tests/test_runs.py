@@ -1,0 +1,130 @@
+"""The state file: many processes, damage, foreign files, and what a forged row may do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import ormsgpack
+import pytest
+from desk import Desk
+from scripted import Call, Say
+
+from orchestrator.errors import StorageError, UsageError
+from orchestrator.runs import Runs
+from orchestrator.storage import open_state, state_path
+
+LISTS = [Call("list_files"), Say("nothing here")]
+
+
+def test_a_file_that_is_no_database_is_named(desk: Desk) -> None:
+    desk.write(".orc/state.db", "these are not the records you are looking for\n" * 100)
+    done = desk.orc("run", "@coder list")
+    assert (done.code, done.out) == (1, "")
+    assert "state.db" in done.err
+    assert "not a state file of orc" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_newer_format_asks_for_a_newer_orc(desk: Desk) -> None:
+    open_state(desk.root).execute("pragma user_version=99")
+    error = desk.work("@coder list", []).error
+    assert isinstance(error, StorageError)
+    assert "format 99" in str(error)
+
+
+def test_listing_makes_no_file(desk: Desk) -> None:
+    done = desk.orc("runs", "list")
+    assert done.code == 0
+    assert "no runs here yet" in done.err
+    assert not (desk.root / ".orc").exists()
+
+
+def test_list_and_show_tell_what_was_done(desk: Desk) -> None:
+    desk.work("@coder what is here?", LISTS)
+    run = desk.runs()[0]
+    listed = desk.orc("runs", "list", "--json")
+    assert json.loads(listed.out)["id"] == run.id
+    shown = desk.orc("runs", "show", run.id.removeprefix("r-"))
+    assert "list_files" in shown.out
+    assert "nothing here" in shown.out
+    assert shown.err == ""
+
+
+def test_the_mirror_has_every_stored_event(desk: Desk) -> None:
+    desk.work("@coder what is here?", LISTS)
+    lines = (desk.root / ".orc" / "logs" / f"{desk.runs()[0].id}.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [event.model_dump(mode="json") for event in desk.events()]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB, where one can be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    # Lazily: what a failed test left open must not keep the next ones from being cleaned up.
+    subprocess.run(["umount", "-l", str(place)], capture_output=True, check=True)
+
+
+def test_a_full_disk_is_a_clear_message_and_loses_nothing(desk: Desk, small_disk: Path) -> None:
+    desk.root = small_disk
+    desk.work("@coder what is here?", LISTS)
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    error = desk.work("@coder what is here?", LISTS).error
+    assert isinstance(error, StorageError), error
+    assert "free some" in str(error)
+    filler.unlink()
+    assert desk.work("@coder what is here?", LISTS).answer == "nothing here"
+    assert "nothing here" in desk.orc("runs", "show", desk.runs()[0].id).out
+
+
+def test_a_read_only_folder_is_a_clear_message(desk: Desk, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    desk.root = small_disk
+    error = desk.work("@coder list", []).error
+    assert isinstance(error, StorageError)
+    assert "check that the folder is writable" in str(error)
+
+
+def test_a_forged_checkpoint_runs_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    first = desk.work("@coder list", LISTS)
+    assert first.outcome is not None
+    marker = desk.root / "forged"
+    call = ormsgpack.packb(["os", "system", f"touch {marker}"])
+    evil = {f"x{code}": ormsgpack.Ext(code, call) for code in range(6)}
+    connection = sqlite3.connect(state_path(desk.root))
+    for (identifier,) in connection.execute("select checkpoint_id from checkpoints").fetchall():
+        forged = {"v": 4, "ts": "", "id": identifier, "channel_versions": {}, "versions_seen": {}}
+        row = ormsgpack.packb({**forged, "channel_values": evil})
+        connection.execute("update checkpoints set checkpoint=? where checkpoint_id=?", (row, identifier))
+    connection.commit()
+    connection.close()
+    with caplog.at_level("ERROR", "langgraph.checkpoint.serde.jsonplus"):
+        turn = desk.work("@coder list", LISTS, run=first.outcome.run)
+    assert turn.answer == "nothing here"
+    assert not marker.exists()
+
+
+def test_two_runs_of_one_workspace_go_on_side_by_side(desk: Desk) -> None:
+    first = open_state(desk.root)
+    second = open_state(desk.root)
+    one, two = Runs(first, desk.root).create("one"), Runs(second, desk.root).create("two")
+    with Runs(first, desk.root).lock(one.id), Runs(second, desk.root).lock(two.id):
+        assert {run.title for run in Runs(first, desk.root).list()} == {"one", "two"}
+        with pytest.raises(UsageError, match="another process"), Runs(second, desk.root).lock(one.id):
+            pass
+    first.close()
+    second.close()
