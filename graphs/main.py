@@ -10,9 +10,10 @@ from langgraph.graph.state import CompiledStateGraph
 
 from orchestrator.context import Context
 from orchestrator.nodes.answer import answer
+from orchestrator.nodes.classifier import NONE
 from orchestrator.nodes.planner import next_step, planner
 from orchestrator.nodes.review import after_review, review
-from orchestrator.nodes.router import NONE, router
+from orchestrator.nodes.router import router
 from orchestrator.nodes.specialist import Subgraph, specialist
 from orchestrator.state import State
 

@@ -7,9 +7,10 @@ from langgraph.graph import END, START, StateGraph
 from orchestrator.context import Context
 from orchestrator.nodes.approval import approval
 from orchestrator.nodes.guardian import guardian
+from orchestrator.nodes.messages import FINISH, last_answer
 from orchestrator.nodes.report import report
 from orchestrator.nodes.specialist import Subgraph
-from orchestrator.nodes.think import FINISH, last_answer, think
+from orchestrator.nodes.think import think
 from orchestrator.nodes.tools import tools
 from orchestrator.state import SpecialistState
 

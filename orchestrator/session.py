@@ -7,25 +7,23 @@ until it ends or waits, and records how it ended. It prints nothing; listeners g
 from __future__ import annotations
 
 import asyncio
-import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import BudgetExceeded, Interrupted, OrcError, Refused, UsageError, WaitingForApproval
 from orchestrator.events import Event, Journal, Listener
+from orchestrator.interrupts import Stop, listening
 from orchestrator.runs import RESUMABLE, Run, Runs, Status
 from orchestrator.sandbox.detect import detect
 from orchestrator.storage import open_state, state_path
 from orchestrator.workspace.loading import Loaded, check_request, load
 
 if TYPE_CHECKING:
-    from langgraph.runtime import RunControl
-
     from orchestrator.context import Context
     from orchestrator.limits import Spent
 
@@ -56,31 +54,6 @@ class Outcome:
     status: Status
     answer: str
     spent: Spent
-
-
-@dataclass
-class _Stop:
-    """What a person's Ctrl-C acts on."""
-
-    control: RunControl
-    killed: asyncio.Event
-    presses: int = field(default=0)
-
-    def press(self, task: asyncio.Task[Any], journal: Journal) -> None:
-        """Ctrl-C: stop after the call, then end the call, then end everything."""
-        self.presses += 1
-        self.control.request_drain("Ctrl-C")
-        if self.presses == 1:
-            journal.show("note", text="stopping after the running call; press Ctrl-C again to end it now")
-        elif self.presses == 2:
-            self.killed.set()
-        else:
-            task.cancel()
-
-    def terminate(self, task: asyncio.Task[Any], journal: Journal) -> None:
-        """SIGTERM: whoever sends it does not wait long, so the call is ended at once."""
-        self.press(task, journal)
-        self.press(task, journal)
 
 
 class Session:
@@ -203,8 +176,8 @@ class Session:
         config = {"configurable": {"thread_id": row.id}, "recursion_limit": 100_000}
         step: Any = _first_input(request, row) if request else await self._saved(graph, context, row)
         while True:
-            stop = _Stop(RunControl(), context.killed)
-            with self._signals(stop, context.journal):
+            stop = Stop(RunControl(), context.killed, context.journal)
+            with listening(stop) if self.options.handles_signals else nullcontext():
                 try:
                     end: dict[str, Any] = await graph.ainvoke(
                         step, config, context=context, durability="sync", control=stop.control
@@ -241,21 +214,6 @@ class Session:
                 f"`orc resume {run}` in a terminal asks you"
             )
         return decided
-
-    @contextmanager
-    def _signals(self, stop: _Stop, journal: Journal) -> Iterator[None]:
-        task = asyncio.current_task()
-        if not self.options.handles_signals or task is None:
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, stop.press, task, journal)
-        loop.add_signal_handler(signal.SIGTERM, stop.terminate, task, journal)
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGINT)
-            loop.remove_signal_handler(signal.SIGTERM)
 
 
 def _resumable(runs: Runs, run: str | None) -> Run:

@@ -78,8 +78,7 @@ def every(arguments: ast.arguments) -> list[str]:
 
 
 def test_the_main_path_is_read_in_one_go() -> None:
-    """Lines with something on them: what a reader has to read."""
-    assert sum(bool(line.strip()) for name in MAIN_PATH for line in lines(ROOT / name)) < MAIN_PATH_LINES
+    assert sum(len(lines(ROOT / name)) for name in MAIN_PATH) < MAIN_PATH_LINES
 
 
 def test_no_file_names_a_package_registry() -> None:

@@ -15,7 +15,7 @@ from langgraph.types import Command, interrupt
 
 from orchestrator.context import Context
 from orchestrator.nodes.intent import NOT_ASKED
-from orchestrator.nodes.think import last_answer
+from orchestrator.nodes.messages import last_answer
 from orchestrator.state import SpecialistState, Verdict
 
 

@@ -10,11 +10,17 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.agents import Agent
+
+NONE = "none"
+"""The class of requests that need no specialist."""
 COLUMNS = 1 << 13
 ROUNDS = 120
 _WORD = re.compile(r"[^\W_]+|[@~/.]")
@@ -66,3 +72,24 @@ def _softmax(scores: Vector) -> Vector:
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
     result: Vector = shifted / shifted.sum(axis=1, keepdims=True)
     return result
+
+
+def corpus(agents: Mapping[str, Agent]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Training texts by agent, hashable, so that training happens once per set of agent files."""
+    texts = [
+        (name, (*agent.routing.examples, *agent.routing.keywords, agent.description))
+        for name, agent in agents.items()
+    ]
+    return (*texts, (NONE, _small_talk()))
+
+
+@lru_cache(maxsize=1)
+def _small_talk() -> tuple[str, ...]:
+    lines = (Path(__file__).parent / "small_talk.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if line)
+
+
+@lru_cache(maxsize=4)
+def trained(corpus: tuple[tuple[str, tuple[str, ...]], ...]) -> Classifier:
+    """The classifier for a set of agents."""
+    return Classifier(dict(corpus))

@@ -11,7 +11,7 @@ from langgraph.runtime import Runtime
 from orchestrator.context import Context
 from orchestrator.effects import WORST
 from orchestrator.nodes.intent import NOT_ASKED, is_unasked
-from orchestrator.nodes.think import FINISH, last_answer
+from orchestrator.nodes.messages import FINISH, last_answer
 from orchestrator.safety.verdict import Call
 from orchestrator.state import SpecialistState, Verdict
 

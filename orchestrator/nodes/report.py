@@ -8,8 +8,8 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langgraph.runtime import Runtime
 
 from orchestrator.context import Context
+from orchestrator.nodes.messages import FINISH, last_answer, nudge
 from orchestrator.nodes.objections import objection_to
-from orchestrator.nodes.think import FINISH, last_answer, nudge
 from orchestrator.state import Result, SpecialistState
 
 OBJECTIONS = 3
@@ -22,7 +22,7 @@ async def report(state: SpecialistState, runtime: Runtime[Context]) -> dict[str,
     context.journal.enter("report", step=step["id"], agent=step["agent"])
     message = last_answer(state)
     text = answer_of(message)
-    objection = objection_to(text, state)
+    objection = objection_to(text, state, context.root)
     if objection and state.get("objections", 0) < OBJECTIONS:
         context.journal.write("nudge", text=objection.text)
         return {"messages": [_back(message, objection.text)], "objections": state.get("objections", 0) + 1}

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
 from pydantic import Field, create_model
 
-from orchestrator.agents import Agent, mention
+from orchestrator.agents import mention
 from orchestrator.context import Context
 from orchestrator.errors import ModelNonsense
 from orchestrator.llm.base import ChatModel
-from orchestrator.nodes.classifier import Classifier
+from orchestrator.nodes.classifier import NONE, Classifier, corpus, trained
 from orchestrator.state import Route, State
 
 SURE = 0.55
@@ -25,9 +23,8 @@ SURE_ENOUGH = 0.35
 """The same where the model is small: it is no better at this than the classifier, and slow."""
 PLAIN = 0.6
 """Probability from which a request is taken to need no tool: an answer without one may be made up."""
-CLAUSE = 0.6
+CLAUSE = 0.8
 """Probability from which a part of the request is taken to need a specialist of its own."""
-NONE = "none"
 _CLAUSES = re.compile(r"[.;,!?]\s+|\s(?:and|then|und|dann|et|puis|y|luego)\s", re.I)
 _CONCRETE = re.compile(
     r"[\w-]+\.\w{1,5}\b|[\w.-]+/[\w.-]*|`[^`]+`|\b(file|folder|directory|here|workspace)s?\b", re.I
@@ -43,11 +40,16 @@ async def router(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
         route = _route(str(name), 1.0, "you named it", "user")
         context.journal.write("route", **route)
         return {"route": route, "request": rest}
-    classify = trained(_corpus(context.agents))
-    route = by_scores(classify(request), request, state.get("route"))
+    classify = trained(corpus(context.agents))
+    scores = classify(request)
+    route = by_scores(scores, request, state.get("route"))
     model = await context.model("fast")
-    if route["confidence"] < (SURE_ENOUGH if model.settings.size == "small" else SURE):
-        route = await by_model(request, state, model, context) or route
+    small = model.settings.size == "small"
+    if route["confidence"] < (SURE_ENOUGH if small else SURE):
+        asked = await by_model(request, state, model, context)
+        # A small model takes too much for small talk; alone it may not say so.
+        if asked and (asked["agent"] != NONE or not small or max(scores.values()) == scores[NONE]):
+            route = asked
     if route["agent"] != NONE:
         route["agents"] = several(request, route["agent"], classify)
     context.journal.write("route", **route)
@@ -66,27 +68,6 @@ def _route(
     )
 
 
-def _corpus(agents: Mapping[str, Agent]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Training texts by agent, hashable, so that training happens once per set of agent files."""
-    texts = [
-        (name, (*agent.routing.examples, *agent.routing.keywords, agent.description))
-        for name, agent in agents.items()
-    ]
-    return (*texts, (NONE, _small_talk()))
-
-
-@lru_cache(maxsize=1)
-def _small_talk() -> tuple[str, ...]:
-    lines = (Path(__file__).parent / "small_talk.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in lines if line)
-
-
-@lru_cache(maxsize=4)
-def trained(corpus: tuple[tuple[str, tuple[str, ...]], ...]) -> Classifier:
-    """The classifier for a set of agents."""
-    return Classifier(dict(corpus))
-
-
 def by_scores(scores: Mapping[str, float], request: str, last: Route | None) -> Route:
     """Turn probabilities into a route; a short follow-up stays with the agent who worked last."""
     ranked = sorted(scores, key=lambda name: -scores[name])
@@ -102,7 +83,7 @@ def several(request: str, first: str, classify: Classifier) -> list[str]:
     """All specialists that the parts of a request point to, the routed one first."""
     found = [first]
     for clause in _CLAUSES.split(request):
-        if len(clause.split()) < 3:
+        if len(clause.split()) < 4:
             continue
         scores = classify(clause)
         best = max(scores, key=lambda name: scores[name])

@@ -20,23 +20,14 @@ from langgraph.runtime import Runtime
 
 from orchestrator.context import Context
 from orchestrator.errors import StorageError, ToolError
+from orchestrator.nodes.circles import CUT_OFF, counts, refusals, repeats
+from orchestrator.nodes.messages import FINISH, last_answer
 from orchestrator.nodes.prompts import SMALL_RESULT_CHARACTERS
-from orchestrator.nodes.think import FINISH, last_answer
-from orchestrator.state import Result, SpecialistState, Verdict
+from orchestrator.state import SpecialistState, Verdict
 from orchestrator.tools.base import Tool, parse, shorten
 from orchestrator.tools.base import call as call_tool
 
 PARALLEL = 8
-CUT_OFF = (
-    "This call was cut off before it returned; whether it took effect is unknown. "
-    "Check the state first, and repeat the call only if it did not."
-)
-UNFINISHED = (CUT_OFF, "stopped by the user")
-"""How results begin after which the same call may well be made again."""
-CIRCLES = 3
-"""Repeated calls in a row after which the step is given up."""
-DENIALS = 3
-"""Refused calls in a row after which the step is given up."""
 
 
 async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -44,7 +35,7 @@ async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     context, step = runtime.context, state["brief"]["step"]
     context.journal.enter("tools", step=step["id"], agent=step["agent"])
     message = last_answer(state)
-    refused, again = _refusals(message, state), _repeats(message, state, context.tools)
+    refused, again = refusals(message, state), repeats(message, state, context.tools)
     pending = [call for call in message.tool_calls if call["name"] != FINISH]
     results: dict[str, str] = {**refused, **again}
     for identifier, text in again.items():
@@ -62,7 +53,7 @@ async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
         )
         for call in pending
     ]
-    return {"messages": answers + _complaints(message), **_counts(state, pending, refused, again)}
+    return {"messages": answers + _complaints(message), **counts(state, pending, refused, again)}
 
 
 async def _run_all(
@@ -88,64 +79,6 @@ def _stop_if_asked(runtime: Runtime[Context], *, is_last: bool) -> None:
     """Between two calls of a message: stop now; what has run is in the journal and is not run again."""
     if not is_last and runtime.control is not None and runtime.control.drain_requested:
         raise GraphDrained(runtime.control.drain_reason or "stopped")
-
-
-def _refusals(message: AIMessage, state: SpecialistState) -> dict[str, str]:
-    """Texts for the calls that must not run, by call id; a call without a verdict must not."""
-    texts = {}
-    for call in message.tool_calls:
-        identifier = str(call["id"])
-        verdict = state["verdicts"].get(identifier)
-        decision = state.get("decisions", {}).get(identifier, {})
-        if call["name"] == FINISH or (verdict and verdict["decision"] == "allow"):
-            continue
-        if verdict and verdict["decision"] == "ask" and decision.get("type") == "approve":
-            continue
-        if verdict and verdict["decision"] == "ask":
-            said = decision.get("message")
-            texts[identifier] = f"The user refused this call{f': {said}' if said else ''}. Do not repeat it."
-        else:
-            why = verdict["why"] if verdict else "it was not judged"
-            texts[identifier] = (
-                f"Not allowed: {why}. Find another way, or finish and say what is not possible."
-            )
-    return texts
-
-
-def _repeats(message: AIMessage, state: SpecialistState, known: Mapping[str, Tool]) -> dict[str, str]:
-    """Texts for the calls that were made before with nothing changed since, by call id."""
-    seen: dict[str, str] = {}
-    results = {m.tool_call_id: str(m.content) for m in state["messages"] if isinstance(m, ToolMessage)}
-    for earlier in state["messages"]:
-        if not isinstance(earlier, AIMessage) or earlier.id == message.id:
-            continue
-        for call in earlier.tool_calls:
-            key = _key(call)
-            tool = known.get(call["name"])
-            if tool is not None and not tool.effects.is_read_only and key not in seen:
-                seen.clear()
-            result = results.get(str(call["id"]), "")
-            if not result.startswith(UNFINISHED):
-                seen.setdefault(key, result)
-    return {
-        str(call["id"]): _again(call["name"], seen[_key(call)])
-        for call in message.tool_calls
-        if call["name"] != FINISH and _key(call) in seen
-    }
-
-
-def _again(name: str, result: str) -> str:
-    """What to say of a repeated call, by what came of it the first time."""
-    if result.startswith("Error"):
-        return f"{result}\nThis same call has failed before: it is not done. Do it in another way."
-    return (
-        f"You made this same {name} call before and nothing has changed since; its result stands above. "
-        "Now take the next step of the task, or finish when nothing is left to do."
-    )
-
-
-def _key(call: ToolCall) -> str:
-    return f"{call['name']} {sorted(call['args'].items())}"
 
 
 async def _run(call: ToolCall, verdicts: Mapping[str, Verdict], context: Context) -> str:
@@ -200,20 +133,3 @@ def _complaints(message: AIMessage) -> list[AnyMessage]:
         )
         for call in message.invalid_tool_calls
     ]
-
-
-def _counts(
-    state: SpecialistState, pending: list[ToolCall], refused: dict[str, str], again: dict[str, str]
-) -> dict[str, Any]:
-    """Count repeats and refusals in a row, and give the step up when there are too many."""
-    repeats = state.get("repeats", 0) + 1 if pending and len(again) == len(pending) else 0
-    denials = state.get("denials", 0) + 1 if pending and len(refused) == len(pending) else 0
-    counts: dict[str, Any] = {"repeats": repeats, "denials": denials}
-    if repeats >= CIRCLES:
-        counts["result"] = Result(status="failed", text="it went in circles: the same call again and again")
-    elif denials >= DENIALS:
-        last = next(iter(refused.values()))
-        counts["result"] = Result(
-            status="failed", text=f"its calls were refused {denials} times in a row. {last}"
-        )
-    return counts

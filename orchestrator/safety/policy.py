@@ -156,8 +156,9 @@ class Policy:
         if executes and not confined:
             why = "there is no sandbox here, so every command needs your word"
             findings = (*findings, Finding("sandbox.none", Level.ASK, why))
-        # Only a sandbox makes /tmp private; without one it is everybody's.
-        inside = found.inside and (confined or not any(item.rule.endswith("-private") for item in findings))
+        # Only a sandbox makes /tmp private, and keeps a target that is not known inside the workspace.
+        elsewhere = any(item.rule.endswith(("-private", "-unknown")) for item in findings)
+        inside = found.inside and (confined or not elsewhere)
         worst = gravest(findings)
         decision = "allow" if found.reads_only else "ask"
         if worst.level is Level.DENY:

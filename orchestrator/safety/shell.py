@@ -111,7 +111,7 @@ class Examiner:
     ) -> None:
         """Record an effect on a path."""
         level, why, where = consequence(effect, target, scene, tree=tree)
-        if where not in _AT_HOME:
+        if where not in _AT_HOME | {Scope.UNKNOWN}:
             self.inside = False
         if effect == "write" and starts_sessions(absolute(target, scene)):
             self.add("shell.persistence", Level.ASK, "changes what runs at the next login", subject or target)

@@ -22,6 +22,9 @@ from orchestrator.tools.paths import Spot, explained, opened, spot
 from orchestrator.tools.walk import counted, missing, walk
 from orchestrator.tools.writing import LARGEST, replace, syntax
 
+SHOWN_LINES = 30
+"""A refused edit shows a file that is no longer than this."""
+
 
 def _writes(*paths: str, repeatable: bool) -> Effects:
     return Effects(
@@ -99,6 +102,8 @@ def _edit(root: Path, wanted: EditFileArguments) -> str:
                 # surrogateescape: bytes that are no UTF-8 come back out as they were.
                 before = stream.read().decode("utf-8", "surrogateescape")
         after = applied(before, wanted.old, wanted.new, wanted.path)
+        if _ink(before) == _ink(after):
+            raise ToolError(f"not edited: only blank space would change in {wanted.path}; `new` is as before")
         _refuse_to_break(wanted.path, before, after)
         with spot(root, wanted.path, follow=True) as place:
             replace(place, after.encode("utf-8", "surrogateescape"), wanted.path)
@@ -107,13 +112,21 @@ def _edit(root: Path, wanted: EditFileArguments) -> str:
     return f"edited {place.relative}\n{context_diff(before, after)}{syntax(place.name, after)}"
 
 
+def _ink(text: str) -> list[str]:
+    """What of a text is more than blank lines and spaces at the ends of lines."""
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
 def _refuse_to_break(path: str, before: str, after: str) -> None:
     """Refuse an edit that makes a readable file unreadable: small models get lost in half-done edits."""
     wrong = syntax(path, after).strip()
     if wrong.startswith("syntax error") and syntax(path, before).strip() == "syntax: ok":
+        lines = before.splitlines()
+        shown = "\n".join(f"{number}| {line}" for number, line in enumerate(lines, 1))
+        still = f" It still holds:\n{shown}" if len(lines) <= SHOWN_LINES else ""
         raise ToolError(
             f"not edited: {path} would have a {wrong}. Replace whole lines, with their indentation, "
-            "or write the whole file with write_file"
+            f"or write the whole file with write_file.{still}"
         )
 
 

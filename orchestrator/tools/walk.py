@@ -74,7 +74,9 @@ def missing(root: Path, path: str, *, folder: bool = False) -> ToolError:
     """The error for something that is not there, with the nearest names that are."""
     near = _nearest(root, path, folder=folder)
     meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
-    return ToolError(f"no {'folder' if folder else 'file'} {path!r}{meant} list_files shows what is there")
+    if folder:
+        return ToolError(f"no folder {path!r}{meant} list_files shows what is there")
+    return ToolError(f"no file {path!r}{meant} list_files shows what is there; write_file makes a new one")
 
 
 def _nearest(root: Path, path: str, *, folder: bool) -> list[str]:
