@@ -14,7 +14,7 @@ help:
 	@echo "make test-live  the tests that need the embedded model's weights"
 	@echo "make lint       format, lint, types and layers"
 	@echo "make evals      the everyday suite, on your model or the embedded one"
-	@echo "make bench      our time per step against a plain LangGraph loop"
+	@echo "make bench      our time per step against a plain LangGraph loop, and start-up times"
 	@echo "make build      wheel and source archive in dist/"
 
 .tools/bin/uv:
@@ -52,6 +52,7 @@ evals: $(BIN)/orc
 
 bench: $(BIN)/orc
 	$(BIN)/python bench/step_overhead.py $(ARGS)
+	$(BIN)/python bench/startup.py
 
 build: $(BIN)/orc
 	rm -rf dist

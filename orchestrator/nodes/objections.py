@@ -66,8 +66,8 @@ def objection_to(text: str, state: SpecialistState, root: Path) -> Objection | N
 
 
 def _undone(text: str, goal: str, results: Sequence[ToolMessage], sent_back: int) -> Objection | None:
-    """What shows that the work is not done; an honest "it failed" is taken after a second try."""
-    if _ADMITS.search(text) and (sent_back or not _CHANGE.search(goal)):
+    """What shows that the work is not done; an honest "it failed" is taken after a third try."""
+    if _ADMITS.search(text) and (sent_back >= 2 or not _CHANGE.search(goal)):
         return None
     if failed := _FAILED.search(str(results[-1].content)):
         why = failed[0].strip()

@@ -21,6 +21,8 @@ SURE = 0.55
 """Probability from which the classifier decides alone."""
 SURE_ENOUGH = 0.35
 """The same where the model is small: it is no better at this than the classifier, and slow."""
+TAUGHT = 8
+"""Examples from which the classifier knows an agent; with fewer, the model reads its description."""
 PLAIN = 0.6
 """Probability from which a request is taken to need no tool: an answer without one may be made up."""
 CLAUSE = 0.8
@@ -45,7 +47,8 @@ async def router(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     route = by_scores(scores, request, state.get("route"))
     model = await context.model("fast")
     small = model.settings.size == "small"
-    if route["confidence"] < (SURE_ENOUGH if small else SURE):
+    is_taught = all(len(agent.routing.examples) >= TAUGHT for agent in context.agents.values())
+    if route["confidence"] < (SURE_ENOUGH if small and is_taught else SURE):
         asked = await by_model(request, state, model, context)
         # A small model takes too much for small talk; alone it may not say so.
         if asked and (asked["agent"] != NONE or not small or max(scores.values()) == scores[NONE]):

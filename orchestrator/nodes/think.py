@@ -64,11 +64,11 @@ def _withheld(state: SpecialistState) -> set[str]:
     last = state.get("messages", [])[-1:]
     if state.get("repeats", 0):
         return {call["name"] for call in last_answer(state).tool_calls}
-    if last and isinstance(last[0], ToolMessage) and last[0].name == FINISH:
-        return {FINISH}
-    if last and isinstance(last[0], ToolMessage) and str(last[0].content).startswith("Error: not edited"):
+    if not last or not isinstance(last[0], ToolMessage):
+        return set()
+    if str(last[0].content).startswith("Error: not edited"):
         return {FINISH, "edit_file"}
-    return set()
+    return {FINISH} if last[0].name == FINISH or "\nsyntax error" in str(last[0].content) else set()
 
 
 def _warmth(state: SpecialistState, model: ModelSettings) -> float | None:
