@@ -1,0 +1,1 @@
+"""Talking to models: the protocol, the client, the embedded server, constrained answers."""

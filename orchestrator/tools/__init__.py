@@ -1,0 +1,1 @@
+"""The built-in tools, each with typed arguments, declared effects and limits."""
