@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from desk import Desk
 from scripted import Call, Fill, Reply, Request, Say
 
-from orchestrator.nodes.classifier import Classifier
+from orchestrator.nodes.classifier import Classifier, corpus, lifted, trained
+from orchestrator.workspace.loading import load
 from orchestrator.workspace.trust import trust
 
 DBA = """\
@@ -91,3 +94,21 @@ def test_the_classifier_gives_probabilities() -> None:
     scores = Classifier({"a": ["red apple", "green apple"], "b": ["fast car", "slow car"]})("a yellow apple")
     assert scores["a"] > 0.6
     assert abs(sum(scores.values()) - 1) < 1e-5
+
+
+def test_an_agent_with_a_description_alone_gets_the_requests_that_speak_its_words(tmp_path: Path) -> None:
+    folder = tmp_path / "agents"
+    folder.mkdir()
+    text = (
+        "---\ndescription: Database administrator who tunes SQL queries and indexes.\n---\nYou are a DBA.\n"
+    )
+    (folder / "dba.md").write_text(text, "utf-8")
+    agents = load(tmp_path).agents
+    classify = trained(corpus(agents))
+    for request, agent in (
+        ("why is this query slow? select * from orders", "dba"),
+        ("fix the failing test in calc.py", "coder"),
+        ("who are you?", "none"),
+    ):
+        scores = lifted(classify(request), request, agents)
+        assert max(scores, key=lambda name: scores[name]) == agent

@@ -21,9 +21,18 @@ from orchestrator.agents import Agent
 
 NONE = "none"
 """The class of requests that need no specialist."""
+TAUGHT = 8
+"""Examples from which an agent is known well enough to be routed to by them alone."""
 COLUMNS = 1 << 13
 ROUNDS = 120
 _WORD = re.compile(r"[^\W_]+|[@~/.]")
+
+_COMMON = frozenset({
+    "answ", "abou", "from", "find", "help", "that", "this", "what", "when", "wher", "whic", "with",
+    "your", "ques", "expl", "know", "ever", "work", "agen", "make", "give", "does", "have", "into",
+    "them", "they", "want", "need", "some", "more", "most", "used", "uses", "usin", "file",
+})  # fmt: skip
+"""Stems that say nothing of a subject."""
 
 Vector = NDArray[np.float32]
 
@@ -93,3 +102,30 @@ def _small_talk() -> tuple[str, ...]:
 def trained(corpus: tuple[tuple[str, tuple[str, ...]], ...]) -> Classifier:
     """The classifier for a set of agents."""
     return Classifier(dict(corpus))
+
+
+def lifted(scores: Mapping[str, float], request: str, agents: Mapping[str, Agent]) -> dict[str, float]:
+    """Raise the agents that bring few examples, for words of theirs that no other agent uses.
+
+    A new agent file often says no more than a description; against agents with thirty examples the
+    classifier would never choose it.
+    """
+    said = {name: _stems(_about(agent)) for name, agent in agents.items()}
+    asked, raised = _stems(request), dict(scores)
+    for name, agent in agents.items():
+        if len(agent.routing.examples) >= TAUGHT:
+            continue
+        own = asked - set().union(*(stems for other, stems in said.items() if other != name))
+        hits, hints = len(said[name] & own), len(_stems(agent.prompt[:500]) & own)
+        if hits or hints > 1:
+            raised[name] = max(raised[name], 0.75 if hits > 1 else 0.6)
+    return raised
+
+
+def _about(agent: Agent) -> str:
+    return " ".join([agent.name, agent.description, *agent.routing.keywords, *agent.routing.examples])
+
+
+def _stems(text: str) -> set[str]:
+    """The first four letters of each word; it finds `query` in `queries` without knowing any language."""
+    return {word[:4] for word in _WORD.findall(text.lower()) if len(word) > 2} - _COMMON

@@ -8,21 +8,18 @@ from typing import Any, Literal
 
 from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
-from pydantic import Field, create_model
+from pydantic import create_model
 
 from orchestrator.agents import mention
 from orchestrator.context import Context
 from orchestrator.errors import ModelNonsense
-from orchestrator.llm.base import ChatModel
-from orchestrator.nodes.classifier import NONE, Classifier, corpus, trained
+from orchestrator.nodes.classifier import NONE, TAUGHT, Classifier, corpus, lifted, trained
 from orchestrator.state import Route, State
 
 SURE = 0.55
 """Probability from which the classifier decides alone."""
 SURE_ENOUGH = 0.35
 """The same where the model is small: it is no better at this than the classifier, and slow."""
-TAUGHT = 8
-"""Examples from which the classifier knows an agent; with fewer, the model reads its description."""
 PLAIN = 0.6
 """Probability from which a request is taken to need no tool: an answer without one may be made up."""
 CLAUSE = 0.8
@@ -43,16 +40,18 @@ async def router(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
         context.journal.write("route", **route)
         return {"route": route, "request": rest}
     classify = trained(corpus(context.agents))
-    scores = classify(request)
+    scores = lifted(classify(request), request, context.agents)
     route = by_scores(scores, request, state.get("route"))
     model = await context.model("fast")
     small = model.settings.size == "small"
     is_taught = all(len(agent.routing.examples) >= TAUGHT for agent in context.agents.values())
     if route["confidence"] < (SURE_ENOUGH if small and is_taught else SURE):
-        asked = await by_model(request, state, model, context)
         # A small model takes too much for small talk; alone it may not say so.
-        if asked and (asked["agent"] != NONE or not small or max(scores.values()) == scores[NONE]):
-            route = asked
+        may_be_none = not _CONCRETE.search(request) and (
+            not small or max(scores, key=scores.__getitem__) == NONE
+        )
+        names = [*context.agents, *([NONE] if may_be_none else [])]
+        route = await by_model(request, names, state, context) or route
     if route["agent"] != NONE:
         route["agents"] = several(request, route["agent"], classify)
     context.journal.write("route", **route)
@@ -95,27 +94,23 @@ def several(request: str, first: str, classify: Classifier) -> list[str]:
     return found
 
 
-async def by_model(request: str, state: State, model: ChatModel, context: Context) -> Route | None:
+async def by_model(request: str, names: list[str], state: State, context: Context) -> Route | None:
     """Ask the model; None when its answer is of no use, which the classifier's guess then replaces."""
-    names = (*context.agents, NONE)
-    agents: Any = Literal[names]
-    schema = create_model("RouteChoice", agent=(agents, ...), why=(str, Field(max_length=120)))
+    agents: Any = Literal[tuple(names)]
+    schema = create_model("RouteChoice", agent=(agents, ...), why=(str, ""))
     menu = "\n".join(f"- {name}: {agent.description}" for name, agent in context.agents.items())
+    if NONE in names:
+        menu += f"\n- {NONE}: small talk or general knowledge that needs no file, no command and no look-up."
     last = state.get("route")
     before = f"\nThe last request went to {last['agent']}." if last else ""
     messages: list[AnyMessage] = [
-        SystemMessage(
-            f"You pick who works on a request.\n{menu}\n- {NONE}: small talk or general knowledge that needs "
-            f"no file, no command and no look-up.\nAnswer in JSON.{before}"
-        ),
+        SystemMessage(f"You pick who works on a request.\n{menu}\nAnswer in JSON.{before}"),
         HumanMessage(f"Request: {request[:2000]}"),
     ]
     context.budget.check()
     try:
-        choice = await model.fill(messages, schema)
+        choice = await (await context.model("fast")).fill(messages, schema)
     except ModelNonsense:
         return None
     picked = choice.model_dump()
-    if picked["agent"] == NONE and _CONCRETE.search(request):
-        return None
-    return _route(picked["agent"], SURE, picked["why"], "model")
+    return _route(picked["agent"], SURE, picked["why"][:120], "model")
