@@ -4,9 +4,7 @@ OrcError                    1    the run failed
 ├── UsageError              2    the command or its arguments are wrong
 │   └── ConfigError         2    a file is wrong; carries every problem found in it
 ├── WaitingForApproval      3    a person has to decide first; the run waits
-├── Refused                 4    the policy forbids it
 ├── BudgetExceeded          5    a limit is reached; the run can be resumed with more
-├── TimedOut              124    the deadline passed
 ├── Interrupted           130    Ctrl-C; everything is saved
 ├── ModelError              1    the model could not be used
 │   ├── ModelUnreachable    1    no answer from the endpoint
@@ -69,22 +67,10 @@ class WaitingForApproval(OrcError):
     exit_code = 3
 
 
-class Refused(OrcError):
-    """The policy forbids what was asked for."""
-
-    exit_code = 4
-
-
 class BudgetExceeded(OrcError):
     """A limit of the run is reached."""
 
     exit_code = 5
-
-
-class TimedOut(OrcError):
-    """The deadline of the run passed."""
-
-    exit_code = 124
 
 
 class Interrupted(OrcError):

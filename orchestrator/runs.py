@@ -20,7 +20,7 @@ from typing import Any, Literal
 from orchestrator.errors import UsageError
 from orchestrator.storage import FOLDER
 
-Status = Literal["running", "waiting", "done", "failed", "stopped", "refused", "budget", "cut off"]
+Status = Literal["running", "waiting", "done", "failed", "stopped", "budget", "cut off"]
 """`failed` has ended, with an answer that says so; `stopped` has not, whatever stopped it."""
 RESUMABLE: frozenset[str] = frozenset({"running", "waiting", "stopped", "budget", "cut off"})
 

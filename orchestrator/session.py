@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import BudgetExceeded, Interrupted, OrcError, Refused, UsageError, WaitingForApproval
+from orchestrator.errors import BudgetExceeded, Interrupted, OrcError, UsageError, WaitingForApproval
 from orchestrator.events import Event, Journal, Listener
 from orchestrator.interrupts import Stop, listening
 from orchestrator.runs import RESUMABLE, Run, Runs, Status
@@ -247,7 +247,6 @@ def _ending(error: BaseException) -> Status:
     kinds: tuple[tuple[type[BaseException], Status], ...] = (
         (WaitingForApproval, "waiting"),
         (BudgetExceeded, "budget"),
-        (Refused, "refused"),
         (UsageError, "failed"),
     )
     return next((status for kind, status in kinds if isinstance(error, kind)), "stopped")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator.runs import Runs
 
-_COLORS = {"done": "green", "running": "cyan", "waiting": "yellow", "failed": "red", "refused": "red"}
+_COLORS = {"done": "green", "running": "cyan", "waiting": "yellow", "failed": "red"}
 
 
 @click.group(epilog="\b\nExamples:\n  orc runs list\n  orc runs list --json -n 5\n  orc runs show r-7f3a\n")

@@ -161,8 +161,8 @@ class Caller:
             if not names:
                 await http.aclose()
                 raise ModelRejected(
-                    f"{endpoint.host} lists no models: is the server running there? "
-                    "If it is, name the model (`model:` in orchestrator.yaml)"
+                    f"nothing answers at {endpoint.host}: is the server running there? "
+                    "If so, name the model (`model:` in orchestrator.yaml)"
                 )
             name = names[0]
             chat.model_name = name

@@ -101,12 +101,20 @@ def connect(endpoint: Endpoint, model: str, timeouts: Timeouts) -> tuple[Streame
     return chat, http
 
 
+UNLISTED = "default"
+
+
 async def model_names(endpoint: Endpoint, http: httpx2.AsyncClient) -> list[str]:
-    """Ids of the models that an endpoint lists; empty when it lists none or cannot be asked."""
+    """Ids of the models that an endpoint lists; empty when nothing answers there.
+
+    One that answers and lists nothing gets the name `default`: small servers have one model and no list.
+    """
     headers = {"authorization": f"Bearer {endpoint.api_key}"}
     try:
         response = await http.get(f"{endpoint.base_url}/models", headers=headers, timeout=10)
         listed = response.json()["data"]
-        return [str(entry["id"]) for entry in listed]
-    except (httpx2.HTTPError, ValueError, KeyError, TypeError):
+        return [str(entry["id"]) for entry in listed] or [UNLISTED]
+    except httpx2.HTTPError:
         return []
+    except (ValueError, KeyError, TypeError):
+        return [UNLISTED]
