@@ -26,6 +26,11 @@ _CHANGE = re.compile(
     r"|añad|borra|cambi)",
     re.I,
 )
+_QUESTION = re.compile(
+    r"\s*(?:what|which|how|where|who|why|when|is|are|does|did|was|wie|welche\w*|wo|wer|warum|was|quel\w*|combien|où"
+    r"|qui|pourquoi|cu[áa]\w+|d[óo]nde|qui[ée]n|qu[ée])\b",
+    re.I,
+)
 _RUN = re.compile(
     r"\b(?:run|execut|tests?\b|unittest|pass\b|fix|repair|correct|debug|führ\w* .*aus|starte|beheb|reparier"
     r"|korrigier|lanc|exécut|corrig|répar|ejecut|prueba|arregl)",
@@ -73,7 +78,7 @@ def _undone(text: str, goal: str, results: Sequence[ToolMessage], sent_back: int
         why = failed[0].strip()
         return Objection(f"Not done: the last call failed ({why}). Find out why, do it right.", is_grave=True)
     changes = [message for message in results if message.name in CHANGING]
-    if not changes and _CHANGE.search(goal) and sent_back < 2:
+    if not changes and _CHANGE.search(goal) and not _QUESTION.match(goal) and sent_back < 2:
         return Objection("You have only looked: nothing is changed, nothing was run. Do what the task says.")
     if changes and _RUN.search(goal) and not _is_proved(results):
         return Objection("Nothing was run after the last change. Run it to see if it is so.", is_grave=True)

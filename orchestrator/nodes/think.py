@@ -75,8 +75,11 @@ def _warmth(state: SpecialistState, model: ModelSettings) -> float | None:
     """A higher temperature where the model is stuck, or tries a second time; None leaves it as it is set."""
     if state.get("repeats", 0) >= 2:
         return RESTLESS
+    wrote_nonsense = any(
+        "\nsyntax error" in str(message.content) for message in state.get("messages", [])[-1:]
+    )
     is_second_try = state.get("objections", 0) >= 2 or state["brief"]["step"]["id"].startswith("r")
-    return AFRESH if model.size == "small" and is_second_try else None
+    return AFRESH if model.size == "small" and (is_second_try or wrote_nonsense) else None
 
 
 def _over_limit(agent: Agent, model: ModelSettings, history: list[AnyMessage]) -> str:
