@@ -60,7 +60,7 @@ def repeats(message: AIMessage, state: SpecialistState, known: Mapping[str, Tool
             tool = known.get(call["name"])
             if tool is not None and not tool.effects.is_read_only and key not in seen:
                 # The same edit a second time is going in circles, whatever was run in between.
-                seen = {key: text for key, text in seen.items() if key.startswith(EDITS)}
+                seen = {made: text for made, text in seen.items() if made.startswith(EDITS)}
             result = results.get(str(call["id"]), "")
             if not result.startswith(UNFINISHED):
                 seen.setdefault(key, result)
@@ -89,14 +89,14 @@ def counts(
     state: SpecialistState, pending: list[ToolCall], refused: dict[str, str], again: dict[str, str]
 ) -> dict[str, Any]:
     """Count repeats and refusals in a row, and give the step up when there are too many."""
-    repeats = state.get("repeats", 0) + 1 if pending and len(again) == len(pending) else 0
+    repeated = state.get("repeats", 0) + 1 if pending and len(again) == len(pending) else 0
     denials = state.get("denials", 0) + 1 if pending and len(refused) == len(pending) else 0
-    counts: dict[str, Any] = {"repeats": repeats, "denials": denials}
-    if repeats >= CIRCLES:
-        counts["result"] = Result(status="failed", text="it went in circles: the same call again and again")
+    changed: dict[str, Any] = {"repeats": repeated, "denials": denials}
+    if repeated >= CIRCLES:
+        changed["result"] = Result(status="failed", text="it went in circles: the same call again and again")
     elif denials >= DENIALS:
         last = next(iter(refused.values()))
-        counts["result"] = Result(
+        changed["result"] = Result(
             status="failed", text=f"its calls were refused {denials} times in a row. {last}"
         )
-    return counts
+    return changed

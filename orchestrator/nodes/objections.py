@@ -27,7 +27,7 @@ _CHANGE = re.compile(
     re.I,
 )
 _QUESTION = re.compile(
-    r"\s*(?:what|which|how|where|who|why|when|is|are|does|did|was|wie|welche\w*|wo|wer|warum|was|quel\w*|combien|où"
+    r"\s*(?:what|which|how|where|who|why|when|is|are|does|did|was|wie|welche\w*|wo|wer|warum|quel\w*|combien|où"
     r"|qui|pourquoi|cu[áa]\w+|d[óo]nde|qui[ée]n|qu[ée])\b",
     re.I,
 )

@@ -12,7 +12,7 @@ from orchestrator.context import Context, until_killed
 from orchestrator.nodes.messages import FINISH, last_answer, numbered
 from orchestrator.nodes.opening import opening
 from orchestrator.nodes.prompts import brief_message, examples, fit, system_prompt, tool_specs
-from orchestrator.settings import Limits, ModelSettings
+from orchestrator.settings import ModelSettings
 from orchestrator.state import Result, SpecialistState
 
 AFRESH = 0.5
@@ -86,9 +86,11 @@ def _over_limit(agent: Agent, model: ModelSettings, history: list[AnyMessage]) -
     """Why the specialist may not think again within this step; empty when it may."""
     asked = sum(isinstance(message, AIMessage) for message in history)
     called = sum(len(message.tool_calls) for message in history if isinstance(message, AIMessage))
-    limits = agent.limits or Limits()
-    most = min(limits.model_calls, SMALL_CALLS) if model.size == "small" else limits.model_calls
-    for noun, used, limit in (("model calls", asked, most), ("tool calls", called, limits.tool_calls)):
+    caps = [("model calls", asked, SMALL_CALLS)] if model.size == "small" else []
+    if agent.limits:
+        caps.append(("model calls", asked, agent.limits.model_calls))
+        caps.append(("tool calls", called, agent.limits.tool_calls))
+    for noun, used, limit in caps:
         if used >= limit:
             return f"{agent.name} used {used} of its {limit} {noun} for this step"
     return ""

@@ -111,7 +111,9 @@ class Examiner:
     ) -> None:
         """Record an effect on a path."""
         level, why, where = consequence(effect, target, scene, tree=tree)
-        if where not in _AT_HOME | {Scope.UNKNOWN}:
+        # An unknown target that leaves a finding is judged by the policy, which knows of the sandbox.
+        is_judged_later = where is Scope.UNKNOWN and level > Level.ALLOW
+        if where not in _AT_HOME and not is_judged_later:
             self.inside = False
         if effect == "write" and starts_sessions(absolute(target, scene)):
             self.add("shell.persistence", Level.ASK, "changes what runs at the next login", subject or target)
