@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.agents import Agent
 from orchestrator.errors import Interrupted
@@ -19,6 +19,9 @@ from orchestrator.llm.base import ChatModel
 from orchestrator.safety.policy import Policy
 from orchestrator.settings import Settings, Tier
 from orchestrator.tools.base import Tool, ToolContext
+
+if TYPE_CHECKING:
+    from langgraph.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,13 @@ class Context:
     async def open_model(self, agent: str) -> ChatModel:
         """The model that a specialist works with."""
         return await self.model(self.agents[agent].model)
+
+
+def enter(runtime: Runtime[Context], node: str, *, step: str = "", agent: str = "") -> Context:
+    """Begin a node: its events and the moment at which one can fork are noted under its name."""
+    task = runtime.execution_info.checkpoint_ns if runtime.execution_info else ""
+    runtime.context.journal.enter(node, step=step, agent=agent, task=task)
+    return runtime.context
 
 
 T = TypeVar("T")

@@ -18,6 +18,8 @@ ToolError is apart: a failure of a tool is data for the model, not an end of the
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,3 +107,9 @@ class StorageError(OrcError):
 
 class ToolError(Exception):
     """A tool could not do what the model asked; the text tells the model what to do next."""
+
+
+def near(wanted: str, names: Sequence[str]) -> str:
+    """What may have been meant, as the end of a message; empty when there are no names."""
+    close = difflib.get_close_matches(wanted, names, 3, 0.5) or names[:3]
+    return f"; did you mean {', '.join(close)}?" if close else ""

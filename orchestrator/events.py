@@ -1,22 +1,29 @@
 """The journal: one append-only stream of events that terminal, JSONL, resume and evals all read.
 
-A row is on disk (fsync) before `write` returns, so a call's intent is known even after a crash.
+A row survives the death of the process as soon as `write` returns, and a loss of power too where it
+says what was about to be done to the world. The rows of a run are chained by hash: a changed, missing
+or added one is found by `broken_links`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator.branches import Lineage, Seen, seen_events
 from orchestrator.errors import StorageError
 from orchestrator.storage import FOLDER
 
@@ -37,7 +44,24 @@ Kind = Literal[
     "answer",
     "end",
     "error",
+    "model",
+    "exchange",
+    "observed",
+    "fork",
+    "undo",
+    "redo",
 ]
+DURABLE: frozenset[str] = frozenset({
+    "turn",
+    "approval",
+    "tool_intent",
+    "tool_result",
+    "answer",
+    "end",
+    "undo",
+    "redo",
+})
+"""Kinds that are forced to the disk (fsync) before `write` returns, and all rows before them."""
 
 
 class Event(BaseModel):
@@ -51,6 +75,8 @@ class Event(BaseModel):
     at: float
     """Seconds since the epoch."""
     run: str
+    branch: str = ""
+    """Id of the branch that it happened on."""
     turn: int
     node: str = ""
     """The graph node that was running, such as `think`."""
@@ -68,7 +94,8 @@ Listener = Callable[[Event], None]
 
 _SCOPE: ContextVar[dict[str, str]] = ContextVar("scope", default={})  # noqa: B039 - never changed in place
 
-_COLUMNS = "seq, at, run, turn, node, step, agent, kind, call, seconds, fields, version"
+_COLUMNS = "seq, at, run, branch, turn, node, step, agent, kind, call, seconds, fields, version"
+_STORED = _COLUMNS.removeprefix("seq, ")
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|passw|credential)")
 _SECRET_SHAPE = re.compile(r"\b(sk-[\w-]{16,}|gh[pousr]_\w{20,}|AKIA[0-9A-Z]{16}|xox[abpr]-[\w-]{10,})")
 
@@ -91,54 +118,102 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in the tree of a run a journal writes."""
+
+    run: str
+    turn: int
+    lineage: Lineage = ()
+    """What it sees; by default the run's first branch alone."""
+
+    @property
+    def seen(self) -> Lineage:
+        """The lineage, never empty."""
+        return self.lineage or (Seen(self.run),)
+
+
+@dataclass
+class Marks:
+    """Where the journal of a run stands; kept in memory, since a run has one writer."""
+
+    seq: int = 0
+    hash: str = ""
+    step: int = 0
+    tasks: set[str] = field(default_factory=set)
+    """Graph tasks that have their step already: a node that asks a person starts twice."""
+
+
 class Journal:
-    """Writes the events of one turn of one run."""
+    """Writes the events of one turn of one run, and the steps that one can fork at."""
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         root: Path,
+        place: Place,
         *,
-        run: str,
-        turn: int,
         listeners: Iterable[Listener] = (),
     ) -> None:
-        self.run = run
-        self.turn = turn
+        self.run, self.turn = place.run, place.turn
+        self.place = place
+        self.branch = place.seen[0].branch
+        self.position: Callable[[], int] = lambda: 0
+        """The moment of the branch's checkpoints; set by whoever opens them."""
         self._connection = connection
         self._listeners = list(listeners)
         self._secrets = secrets_of(os.environ)
+        self._kept: set[str] = set()
         logs = root / FOLDER / "logs"
         try:
             logs.mkdir(parents=True, exist_ok=True)
-            self._mirror = (logs / f"{run}.jsonl").open("a", encoding="utf-8")
-        except OSError as error:
-            raise StorageError(f"cannot write the log in {logs}: {error.strerror}") from None
+            self._mirror = (logs / f"{self.run}.jsonl").open("a", encoding="utf-8")
+            self._marks = _marks(connection, place)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"cannot write the log in {logs}: {error}") from None
 
-    @staticmethod
-    def enter(node: str, *, step: str = "", agent: str = "") -> None:
-        """Name what the events of this task belong to, from here on; LangGraph runs each node as a task."""
+    def enter(
+        self, node: str, *, step: str = "", agent: str = "", task: str = "", seq: int | None = None
+    ) -> None:
+        """Say what the events of this task belong to, from here on; LangGraph runs each node as a task.
+
+        `task` is the node's checkpoint namespace: with it the moment becomes a step of the run, which
+        sees the events up to `seq`, by default all that there are.
+        """
         _SCOPE.set({"node": node, "step": step, "agent": agent})
+        if not task or task in self._marks.tasks:
+            return
+        self._marks.tasks.add(task)
+        self._marks.step += 1
+        row = (self.run, self.branch, self._marks.step, time.time(), self.turn, node, step, agent, task)
+        try:
+            self._sync("normal")
+            self._connection.execute(
+                "insert into steps (run, branch, number, at, turn, node, step, agent, task, position, seq)"
+                " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, self.position(), self._marks.seq if seq is None else seq),
+            )
+        except sqlite3.Error as error:
+            raise self._refused(error) from None
 
     def write(self, kind: Kind, *, call: str = "", seconds: float | None = None, **fields: Any) -> Event:
         """Store one event, mirror it, tell the listeners; raises StorageError when the disk refuses."""
         node, step, agent = (_SCOPE.get().get(name, "") for name in ("node", "step", "agent"))
         text = writable(redact(json.dumps(fields, ensure_ascii=False, default=str), self._secrets))
-        at = time.time()
-        row = (at, self.run, self.turn, node, step, agent, kind, call, seconds, text, 1)
+        row = (time.time(), self.run, self.branch, self.turn, node, step, agent, kind, call, seconds, text, 1)
+        link = chained(self._marks.hash, row)
         try:
+            self._sync("full" if kind in DURABLE else "normal")
             seq = self._connection.execute(
-                f"insert into events ({_COLUMNS[5:]}) values ({', '.join('?' * 11)})",  # noqa: S608
-                row,
+                f"insert into events ({_STORED}, hash) values ({', '.join('?' * 13)})",  # noqa: S608
+                (*row, link),
             ).lastrowid
             event = _event((seq, *row))
+            self._marks.seq, self._marks.hash = event.seq, link
             self._mirror.write(event.model_dump_json() + "\n")
             self._mirror.flush()
         except (sqlite3.Error, OSError) as error:
-            raise StorageError(
-                f"cannot write the journal of {self.run}: {error}; "
-                f"free some space or close the other program, then `orc resume {self.run}`"
-            ) from None
+            raise self._refused(error) from None
         self._tell(event)
         return event
 
@@ -150,37 +225,136 @@ class Journal:
         )
 
     def of_call(self, call: str, kind: Kind) -> Event | None:
-        """The last event of a kind that belongs to a tool call of this run."""
+        """The last event of a kind that belongs to a tool call, as far as this branch sees."""
+        condition, values = seen_events(self.place.seen)
         row = self._connection.execute(
-            f"select {_COLUMNS} from events where run=? and call=? and kind=? order by seq desc limit 1",  # noqa: S608
-            (self.run, call, kind),
+            f"select {_COLUMNS} from events where run=? and call=? and kind=? and {condition}"  # noqa: S608
+            " order by seq desc limit 1",
+            (self.run, call, kind, *values),
         ).fetchone()
         return _event(row) if row else None
 
     def of_turn(self) -> list[Event]:
         """All events of this turn, oldest first."""
-        return read_events(self._connection, self.run, turn=self.turn)
+        return seen_by(self._connection, self.run, self.place.seen, self.turn)
+
+    def keep(self, text: str) -> str:
+        """Store a long text once, without its secrets; returns its digest, for `kept`."""
+        data = writable(redact(text, self._secrets)).encode()
+        digest = hashlib.sha256(data).hexdigest()[:32]
+        if digest not in self._kept:
+            try:
+                self._sync("normal")
+                self._connection.execute(
+                    "insert or ignore into blobs (digest, data) values (?, ?)", (digest, zlib.compress(data))
+                )
+            except sqlite3.Error as error:
+                raise self._refused(error) from None
+            self._kept.add(digest)
+        return digest
 
     def close(self) -> None:
-        """Close the mirror; the connection belongs to the caller."""
+        """Close the mirror and note where the chain ends; the connection belongs to the caller."""
         self._mirror.close()
+        with suppress(sqlite3.Error):
+            self._connection.execute("update runs set head=? where id=?", (self._marks.hash, self.run))
+
+    def _sync(self, mode: Literal["full", "normal"]) -> None:
+        self._connection.execute(f"pragma synchronous={mode}")
+
+    def _refused(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"cannot write the journal of {self.run}: {error}; "
+            f"free some space or close the other program, then `orc resume {self.run}`"
+        )
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
 
 
-def read_events(connection: sqlite3.Connection, run: str, *, turn: int | None = None) -> list[Event]:
-    """The stored events of a run, oldest first."""
-    where, arguments = ("run=?", (run,)) if turn is None else ("run=? and turn=?", (run, turn))
+def _marks(connection: sqlite3.Connection, place: Place) -> Marks:
+    """Where the journal of a run stands now."""
+    seq, link = connection.execute(
+        "select seq, hash from events where run=? order by seq desc limit 1", (place.run,)
+    ).fetchone() or (0, "")
+    number = 0
+    tasks: set[str] = set()
+    for part in place.seen:
+        last = connection.execute(
+            "select max(number) from steps where branch=? and number < ifnull(?, 1e18)",
+            (part.branch, part.before),
+        ).fetchone()[0]
+        number = max(number, last or 0)
+        tasks |= {
+            task
+            for (task,) in connection.execute(
+                "select task from steps where branch=? and turn=? and number < ifnull(?, 1e18)",
+                (part.branch, place.turn, part.before),
+            )
+        }
+    return Marks(seq, link or "", number, tasks)
+
+
+def read_events(connection: sqlite3.Connection, run: str) -> list[Event]:
+    """The stored events of a run, all its branches together, oldest first."""
+    rows = connection.execute(f"select {_COLUMNS} from events where run=? order by seq", (run,))  # noqa: S608
+    return [_event(row) for row in rows]
+
+
+def seen_by(
+    connection: sqlite3.Connection, run: str, lineage: Lineage, turn: int | None = None
+) -> list[Event]:
+    """The stored events that a branch sees, of one turn or of all, oldest first."""
+    condition, values = seen_events(lineage)
     rows = connection.execute(
-        f"select {_COLUMNS} from events where {where} order by seq",  # noqa: S608
-        arguments,
+        f"select {_COLUMNS} from events where run=? and ifnull(turn=?, true) and {condition} order by seq",  # noqa: S608
+        (run, turn, *values),
     )
     return [_event(row) for row in rows]
+
+
+def kept(connection: sqlite3.Connection, digest: str) -> str:
+    """A text that `Journal.keep` stored; raises StorageError when it is not what was stored."""
+    row = connection.execute("select data from blobs where digest=?", (digest,)).fetchone()
+    try:
+        data = zlib.decompress(row[0]) if row else b""
+    except zlib.error:
+        data = b""
+    if hashlib.sha256(data).hexdigest()[:32] != digest:
+        raise StorageError(
+            f"a recorded text ({digest}) is missing or damaged; `orc db verify` finds what else is"
+        )
+    return data.decode()
+
+
+def chained(before: str, row: tuple[Any, ...]) -> str:
+    """The hash of a row and of all rows of its run before it."""
+    text = json.dumps([before, *row], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def broken_links(connection: sqlite3.Connection, run: str) -> list[str]:
+    """What is wrong with the chain of a run's events; empty when nothing was changed, added or taken out.
+
+    Rows written before chaining was introduced have no hash and are not covered.
+    """
+    before, found, known = "", [], set()
+    rows = connection.execute(f"select hash, {_COLUMNS} from events where run=? order by seq", (run,))  # noqa: S608
+    for link, seq, *row in rows:
+        if link is None:
+            continue
+        if chained(before, tuple(row)) != link:
+            found.append(f"{run}: event {seq} ({row[7]}) was changed, or one before it is missing")
+        before = link
+        known.add(link)
+    head = connection.execute("select head from runs where id=?", (run,)).fetchone()
+    if head and head[0] and head[0] not in known:
+        found.append(f"{run}: events at its end are missing")
+    return found
 
 
 def _event(row: tuple[Any, ...]) -> Event:
     names = _COLUMNS.split(", ")
     values = dict(zip(names, row, strict=True))
-    return Event(**{**values, "fields": json.loads(values["fields"])})
+    return Event(**{**values, "branch": values["branch"] or "", "fields": json.loads(values["fields"])})

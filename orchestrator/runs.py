@@ -6,7 +6,6 @@ row says `running` and whose lock is free was cut off.
 
 from __future__ import annotations
 
-import difflib
 import fcntl
 import secrets
 import sqlite3
@@ -15,19 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from orchestrator.errors import UsageError
+from orchestrator.branches import MAIN, Branches, Status
+from orchestrator.errors import UsageError, near
 from orchestrator.storage import FOLDER
 
-Status = Literal["running", "waiting", "done", "failed", "stopped", "budget", "cut off"]
-"""`failed` has ended, with an answer that says so; `stopped` has not, whatever stopped it."""
 RESUMABLE: frozenset[str] = frozenset({"running", "waiting", "stopped", "budget", "cut off"})
 
 
 @dataclass(frozen=True)
 class Run:
-    """One conversation."""
+    """One conversation, seen from one of its branches."""
 
     id: str
     """Such as `r-7f3a`."""
@@ -45,53 +43,79 @@ class Run:
     sandbox: str
     reason: str
     """Why it stopped, when it did."""
+    branch: str
+    """Id of the branch, which is the name of its LangGraph thread too."""
+    branch_name: str
+    is_current: bool
+    """Whether it is the branch that the run goes on with when none is named."""
+
+    @property
+    def name(self) -> str:
+        """How one writes it: `r-7f3a`, or `r-7f3a/try-1` for a branch that one has to name."""
+        return self.id if self.is_current else f"{self.id}/{self.branch_name}"
 
 
-_COLUMNS = "id, created, updated, title, status, turns, agent, approves, sandbox, reason"
+_SELECT = """
+    select r.id, r.created, r.updated, r.title, b.status, b.turns, b.agent, b.approves, r.sandbox, b.reason,
+        b.id, b.name, b.id = r.branch
+    from runs r join branches b on b.run = r.id and not b.removed
+"""
 
 
 class Runs:
     """The runs of one workspace."""
 
     def __init__(self, connection: sqlite3.Connection, root: Path) -> None:
-        self._connection = connection
+        self.connection = connection
         self._locks = root / FOLDER / "locks"
+        self.branches = Branches(connection)
 
     def create(self, title: str) -> Run:
         """Add a run with a fresh short id."""
         now = time.time()
         for digits in (4, 4, 4, 6, 8, 12):
             identifier = f"r-{secrets.token_hex(digits // 2)}"
-            added = self._connection.execute(
-                f"insert or ignore into runs ({_COLUMNS}) values (?, ?, ?, ?, 'stopped', 0, '', 0, '', '')",  # noqa: S608
-                (identifier, now, now, " ".join(title.split())[:80]),
+            added = self.connection.execute(
+                "insert or ignore into runs (id, created, updated, title, sandbox, branch)"
+                " values (?, ?, ?, ?, '', ?)",
+                (identifier, now, now, " ".join(title.split())[:80], identifier),
             )
             if added.rowcount:
+                self.branches.begin(identifier, now)
                 return self.get(identifier)
         raise UsageError("no free run id was found; delete old runs")
 
-    def update(self, identifier: str, **columns: str | float) -> None:
-        """Set columns of a run."""
-        columns = {"updated": time.time(), **columns}
-        names = ", ".join(f"{name}=?" for name in columns)
-        self._connection.execute(f"update runs set {names} where id=?", (*columns.values(), identifier))  # noqa: S608
+    def update(self, run: Run, **columns: str | float) -> None:
+        """Set columns of the run's branch, or `sandbox` of the run."""
+        sandbox = columns.pop("sandbox", None)
+        self.connection.execute(
+            "update runs set updated=?, sandbox=ifnull(?, sandbox) where id=?", (time.time(), sandbox, run.id)
+        )
+        if columns:
+            self.branches.update(run.branch, **columns)
+
+    def switch(self, run: str, branch: str) -> None:
+        """Make a branch the one that the run goes on with when none is named."""
+        self.connection.execute("update runs set branch=?, updated=? where id=?", (branch, time.time(), run))
 
     def get(self, identifier: str) -> Run:
-        """One run by id; `r-` may be left out; raises UsageError with near matches."""
-        wanted = identifier if identifier.startswith("r-") else f"r-{identifier}"
-        row = self._connection.execute(f"select {_COLUMNS} from runs where id=?", (wanted,)).fetchone()  # noqa: S608
+        """One run by id, `RUN` or `RUN/BRANCH`; `r-` may be left out; raises UsageError with near matches."""
+        name, _, branch = identifier.partition("/")
+        wanted = name if name.startswith("r-") else f"r-{name}"
+        condition, values = ("b.name=?", [branch]) if branch else ("b.id=r.branch", [])
+        row = self.connection.execute(f"{_SELECT} where r.id=? and {condition}", [wanted, *values]).fetchone()
         if row:
             return self._run(row)
-        names = [name for (name,) in self._connection.execute("select id from runs order by updated desc")]
-        near = difflib.get_close_matches(wanted, names, 3, 0.5) or names[:3]
-        hint = f"; did you mean {', '.join(near)}?" if near else "; there is no run here yet"
-        raise UsageError(f"no run {identifier!r} in this workspace{hint}")
+        names = [name for (name,) in self.connection.execute("select id from runs order by updated desc")]
+        if wanted in names:
+            self.branches.named(wanted, branch or MAIN)
+        hint = near(wanted, names) or "; there is no run here yet"
+        raise UsageError(f"no run {name!r} in this workspace{hint}")
 
     def list(self, limit: int = 50) -> list[Run]:
-        """The newest runs first."""
-        rows = self._connection.execute(
-            f"select {_COLUMNS} from runs order by updated desc limit ?",  # noqa: S608
-            (limit,),
+        """The newest runs first, each on its current branch."""
+        rows = self.connection.execute(
+            f"{_SELECT} where b.id = r.branch order by r.updated desc limit ?", (limit,)
         )
         return [self._run(row) for row in rows]
 
@@ -125,7 +149,9 @@ class Runs:
 
     def _run(self, row: tuple[Any, ...]) -> Run:
         names = (item.name for item in fields(Run))
-        run = Run(**dict(zip(names, row, strict=True)))
+        values = dict(zip(names, row, strict=True))
+        flags = {name: bool(values[name]) for name in ("approves", "is_current")}
+        run = Run(**{**values, **flags})
         if run.status == "running" and not self._is_locked(run.id):
             return replace(run, status="cut off")
         return run

@@ -7,7 +7,6 @@ until it ends or waits, and records how it ended. It prints nothing; listeners g
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
@@ -15,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.branches import Status
 from orchestrator.errors import BudgetExceeded, Interrupted, OrcError, UsageError, WaitingForApproval
-from orchestrator.events import Event, Journal, Listener
+from orchestrator.events import Event, Journal, Listener, Place
 from orchestrator.interrupts import Stop, listening
-from orchestrator.runs import RESUMABLE, Run, Runs, Status
+from orchestrator.runs import RESUMABLE, Run, Runs
 from orchestrator.sandbox.detect import detect
 from orchestrator.storage import open_state, state_path
 from orchestrator.workspace.loading import Loaded, check_request, load
@@ -51,6 +51,7 @@ class Outcome:
     """How a turn ended."""
 
     run: str
+    """As one writes it: `r-7f3a`, or `r-7f3a/try-1` for a branch that is not the current one."""
     status: Status
     answer: str
     spent: Spent
@@ -93,11 +94,11 @@ class Session:
             row = runs.get(run) if run else runs.create(request)
             if row.status in {"waiting", "cut off"}:
                 raise UsageError(
-                    f"{row.id} is not finished with its last request; `orc resume {row.id}` first"
+                    f"{row.name} is not finished with its last request; `orc resume {row.name}` first"
                 )
             with runs.lock(row.id):
-                runs.update(row.id, turns=row.turns + 1, approves=int(self.options.approves), reason="")
-                return await self._turn(runs.get(row.id), runs, loaded, connection, request)
+                runs.update(row, turns=row.turns + 1, approves=int(self.options.approves), reason="")
+                return await self._turn(runs.get(row.name), runs, loaded, request)
         finally:
             connection.close()
 
@@ -110,18 +111,17 @@ class Session:
             row = _resumable(runs, run)
             with runs.lock(row.id):
                 if self.options.approves:
-                    runs.update(row.id, approves=1)
-                return await self._turn(runs.get(row.id), runs, loaded, connection, None)
+                    runs.update(row, approves=1)
+                return await self._turn(runs.get(row.name), runs, loaded, None)
         finally:
             connection.close()
 
-    async def _turn(
-        self, row: Run, runs: Runs, loaded: Loaded, connection: sqlite3.Connection, request: str | None
-    ) -> Outcome:
-        journal = Journal(connection, self.root, run=row.id, turn=row.turns, listeners=self.options.listeners)
+    async def _turn(self, row: Run, runs: Runs, loaded: Loaded, request: str | None) -> Outcome:
+        place = Place(row.id, row.turns, runs.branches.lineage(runs.branches.get(row.branch)))
+        journal = Journal(runs.connection, self.root, place, listeners=self.options.listeners)
         started = time.monotonic()
         sandbox = detect().name
-        runs.update(row.id, status="running", sandbox=sandbox)
+        runs.update(row, status="running", sandbox=sandbox)
         if request is not None:
             # Before langgraph is loaded, which takes seconds: a run cut off until then knows its request.
             journal.write("turn", request=request, sandbox=sandbox)
@@ -141,8 +141,8 @@ class Session:
                     # Cut off after its last step: the answer is known, and nobody has seen it end.
                     journal.show("answer", text=end["answer"])
             status, reason = ("failed", "a step failed") if end.get("status") == "failed" else ("done", "")
-            runs.update(row.id, agent=str(end["route"]["agent"]))
-            return Outcome(row.id, status, end["answer"], spent)
+            runs.update(row, agent=str(end["route"]["agent"]))
+            return Outcome(row.name, status, end["answer"], spent)
         except (OrcError, asyncio.CancelledError) as error:
             status, reason = _ending(error), str(error)
             if isinstance(error, OrcError) and not isinstance(error, WaitingForApproval | Interrupted):
@@ -152,7 +152,7 @@ class Session:
             figures = {k: str(v) if k == "usd" else v for k, v in vars(spent).items()} if spent else {}
             figures.pop("seconds", None)
             journal.write("end", status=status, reason=reason, seconds=time.monotonic() - started, **figures)
-            runs.update(row.id, status=status, reason=reason[:500])
+            runs.update(row, status=status, reason=reason[:500])
             journal.close()
 
     @asynccontextmanager
@@ -165,6 +165,7 @@ class Session:
             context = assembly.context(loaded, journal, model=self.options.model, approves=bool(row.approves))
             stack.push_async_callback(assembly.close_models, context)
             saver = await stack.enter_async_context(open_saver(self.root))
+            journal.position = lambda: getattr(saver, "position", lambda _: 0)(row.branch)
             yield context, assembly.graph(self.root, context.agents, saver)
 
     async def _drive(self, graph: Any, context: Context, row: Run, request: str | None) -> dict[str, Any]:
@@ -173,8 +174,12 @@ class Session:
         from langgraph.runtime import RunControl  # noqa: PLC0415
         from langgraph.types import Command  # noqa: PLC0415
 
-        config = {"configurable": {"thread_id": row.id}, "recursion_limit": 100_000}
-        step: Any = _first_input(request, row) if request else await self._saved(graph, context, row)
+        config = {"configurable": {"thread_id": row.branch}, "recursion_limit": 100_000}
+        asked = _asked(context.journal, row)
+        context.journal.enter("turn", task=f"turn {row.turns}", seq=asked.seq - 1)
+        # The journal has the request without its secrets.
+        request = request or str(asked.fields["request"])
+        step: Any = None if await _is_saved(graph, row) else _first_input(request, row)
         while True:
             stop = Stop(RunControl(), context.killed, context.journal)
             with listening(stop) if self.options.handles_signals else nullcontext():
@@ -183,27 +188,12 @@ class Session:
                         step, config, context=context, durability="sync", control=stop.control
                     )
                 except GraphDrained:
-                    raise Interrupted(f"stopped and saved; `orc resume {row.id}` goes on") from None
+                    raise Interrupted(f"stopped and saved; `orc resume {row.name}` goes on") from None
             waiting = end.get("__interrupt__")
             if not waiting:
                 return end
             # By id: LangGraph takes an empty answer for no answer at all, and would ask again for ever.
-            step = Command(resume={waiting[0].id: self._decide(waiting[0].value, row.id)})
-
-    async def _saved(self, graph: Any, context: Context, row: Run) -> dict[str, Any] | None:
-        """What a resumed turn starts with: nothing but its checkpoint, or its request if it has none yet.
-
-        A question that was put off comes up again from the checkpoint, so that `--yes` given now counts.
-        """
-        snapshot = await graph.aget_state({"configurable": {"thread_id": row.id}})
-        if snapshot.values.get("turn") == row.turns:
-            return None
-        asked = next((event for event in context.journal.of_turn() if event.kind == "turn"), None)
-        if asked is None:
-            raise UsageError(
-                f'{row.id} was cut off before its request was saved; say it again: `orc run -c {row.id} "…"`'
-            )
-        return _first_input(str(asked.fields["request"]), row)
+            step = Command(resume={waiting[0].id: self._decide(waiting[0].value, row.name)})
 
     def _decide(self, payload: Mapping[str, Any], run: str) -> dict[str, Any]:
         decided = self.options.approver(payload) if self.options.approver else None
@@ -219,8 +209,27 @@ class Session:
 def _resumable(runs: Runs, run: str | None) -> Run:
     row = runs.get(run) if run else runs.last_resumable()
     if row.status not in RESUMABLE:
-        raise UsageError(f'{row.id} is {row.status}; say more with `orc run -c {row.id} "…"`')
+        raise UsageError(f'{row.name} is {row.status}; say more with `orc run -c {row.name} "…"`')
     return row
+
+
+async def _is_saved(graph: Any, row: Run) -> bool:
+    """Whether the turn has a checkpoint: it then starts with nothing but that.
+
+    A question that was put off comes up again from the checkpoint, so that `--yes` given now counts.
+    """
+    snapshot = await graph.aget_state({"configurable": {"thread_id": row.branch}})
+    return bool(snapshot.values.get("turn") == row.turns)
+
+
+def _asked(journal: Journal, row: Run) -> Event:
+    """The event that holds the request of this turn."""
+    asked = next((event for event in journal.of_turn() if event.kind == "turn"), None)
+    if asked is None:
+        raise UsageError(
+            f'{row.name} was cut off before its request was saved; say it again: `orc run -c {row.name} "…"`'
+        )
+    return asked
 
 
 def _first_input(request: str, row: Run) -> dict[str, Any]:

@@ -69,7 +69,76 @@ def _first(db: Database) -> None:
     db.table("events").create_index(["run", "call", "kind"], if_not_exists=True)
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first]
+def _second(db: Database) -> None:
+    """Version 2: branches of runs, the steps that one can fork at, and events chained by hash."""
+    db.table("branches").create(
+        {
+            "id": str,
+            "run": str,
+            "name": str,
+            "parent": str,
+            "forked_at": int,
+            "seq": int,
+            "position": int,
+            "created": float,
+            "status": str,
+            "turns": int,
+            "agent": str,
+            "approves": int,
+            "reason": str,
+            "removed": int,
+        },
+        pk="id",
+        not_null={"run", "name", "parent", "forked_at", "created", "status", "turns", "approves"},
+        defaults={"removed": 0},
+    )
+    db.table("branches").create_index(["run", "name"])
+    db.table("steps").create(
+        {
+            "id": int,
+            "run": str,
+            "branch": str,
+            "number": int,
+            "at": float,
+            "turn": int,
+            "node": str,
+            "step": str,
+            "agent": str,
+            "task": str,
+            "position": int,
+            "seq": int,
+        },
+        pk="id",
+        not_null={"run", "branch", "number", "at", "turn", "node", "task", "position", "seq"},
+    )
+    db.table("steps").create_index(["run", "branch", "number"])
+    db.table("blobs").create({"digest": str, "data": bytes}, pk="digest", not_null={"data"})
+    db.table("undos").create(
+        {"id": int, "run": str, "at": float, "what": str, "redone": int, "record": str},
+        pk="id",
+        not_null={"run", "at", "what", "redone", "record"},
+    )
+    _make_main_branches(db)
+
+
+def _make_main_branches(db: Database) -> None:
+    """Give every run of version 1 its first branch, which holds from now on how the run stands."""
+    db.execute(
+        "insert into branches"
+        " (id, run, name, parent, forked_at, created, status, turns, agent, approves, reason)"
+        " select id, id, 'main', '', 0, created, status, turns, agent, approves, reason from runs"
+    )
+    for column in ("status", "turns", "agent", "approves", "reason"):
+        db.execute(f"alter table runs drop column {column}")
+    db.execute("alter table runs add column branch text")
+    db.execute("alter table runs add column head text")
+    db.execute("update runs set branch=id")
+    db.execute("alter table events add column branch text")
+    db.execute("alter table events add column hash text")
+    db.execute("update events set branch=run")
+
+
+MIGRATIONS: list[Callable[[Database], None]] = [_first, _second]
 
 
 def open_state(root: Path) -> sqlite3.Connection:
@@ -117,6 +186,14 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
     database = Database(connection)
     connection.execute(f"pragma application_id={APPLICATION_ID}")
-    for number, migration in enumerate(MIGRATIONS[version:], version + 1):
-        migration(database)
-        connection.execute(f"pragma user_version={number}")
+    for number, migration in enumerate(MIGRATIONS, 1):
+        # One process migrates, the others wait here and find it done.
+        connection.execute("begin immediate")
+        try:
+            if connection.execute("pragma user_version").fetchone()[0] < number:
+                migration(database)
+                connection.execute(f"pragma user_version={number}")
+            connection.execute("commit")
+        except BaseException:
+            connection.execute("rollback")
+            raise

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import StorageError
-from orchestrator.events import Event, Journal, read_events, redact, secrets_of
+from orchestrator.events import Event, Journal, Place, read_events, redact, secrets_of
 from orchestrator.storage import open_state
 
 
@@ -23,7 +23,7 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 def test_an_event_reads_back_as_it_was_told(tmp_path: Path, connection: sqlite3.Connection) -> None:
     told: list[Event] = []
-    journal = Journal(connection, tmp_path, run="r-1", turn=1, listeners=[told.append])
+    journal = Journal(connection, tmp_path, Place("r-1", 1), listeners=[told.append])
     journal.enter("tools", step="s1", agent="coder")
     journal.write("tool_result", call="1.s1.1.0", seconds=0.5, text="ünï ✓", tool="read_file")
     journal.enter("")
@@ -37,8 +37,8 @@ def test_an_event_reads_back_as_it_was_told(tmp_path: Path, connection: sqlite3.
 
 
 def test_calls_are_looked_up_within_their_run(tmp_path: Path, connection: sqlite3.Connection) -> None:
-    one = Journal(connection, tmp_path, run="r-1", turn=1)
-    two = Journal(connection, tmp_path, run="r-2", turn=1)
+    one = Journal(connection, tmp_path, Place("r-1", 1))
+    two = Journal(connection, tmp_path, Place("r-2", 1))
     one.write("tool_result", call="1.s1.1.0", text="first")
     one.write("tool_result", call="1.s1.1.0", text="second")
     found = one.of_call("1.s1.1.0", "tool_result")
@@ -54,7 +54,7 @@ def test_a_half_surrogate_pair_is_stored_as_a_question_mark(
     tmp_path: Path, connection: sqlite3.Connection
 ) -> None:
     told: list[Event] = []
-    journal = Journal(connection, tmp_path, run="r-1", turn=1, listeners=[told.append])
+    journal = Journal(connection, tmp_path, Place("r-1", 1), listeners=[told.append])
     journal.write("answer", text="half \ud83d pair")
     journal.show("text", text="\udc00")
     journal.close()
@@ -69,7 +69,7 @@ def test_secrets_are_known_by_name_and_by_shape() -> None:
 
 
 def test_a_refusing_disk_is_a_clear_error(tmp_path: Path, connection: sqlite3.Connection) -> None:
-    journal = Journal(connection, tmp_path, run="r-1", turn=1)
+    journal = Journal(connection, tmp_path, Place("r-1", 1))
     connection.execute("pragma query_only=1")
     with pytest.raises(StorageError, match="orc resume r-1"):
         journal.write("note", text="x")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -189,12 +188,10 @@ def test_an_endpoint_that_is_down_is_named(desk: Desk, monkeypatch: pytest.Monke
         url = served.base_url
     patience: dict[str, Any] = {"base_url": url, "model": "m", "timeouts": {"total": 1}}
     desk.user_settings({"models": {"default": patience}})
-    started = time.monotonic()
     done = desk.orc("run", "@coder write a", OPENAI_API_KEY="k")
     assert done.code == 1
     assert url.split("/")[2] in done.err
     assert "Traceback" not in done.err
-    assert time.monotonic() - started < 9
     assert desk.runs()[0].status == "stopped"
 
 

@@ -133,7 +133,7 @@ def test_a_run_cut_off_after_its_end_shows_its_answer(desk: Desk) -> None:
     first = desk.work("@coder list", [Call("list_files"), Say("nothing here")])
     assert first.outcome is not None
     connection = open_state(desk.root)
-    Runs(connection, desk.root).update(first.outcome.run, status="running")
+    Runs(connection, desk.root).update(Runs(connection, desk.root).get(first.outcome.run), status="running")
     connection.close()
     turn = desk.work(None, [])
     assert turn.answer == "nothing here"

@@ -14,9 +14,11 @@ import pytest
 from desk import Desk
 from scripted import Call, Say
 
+from orchestrator.branches import Seen
 from orchestrator.errors import StorageError, UsageError
+from orchestrator.events import seen_by
 from orchestrator.runs import Runs
-from orchestrator.storage import open_state, state_path
+from orchestrator.storage import MIGRATIONS, open_state, state_path
 
 LISTS = [Call("list_files"), Say("nothing here")]
 
@@ -128,3 +130,21 @@ def test_two_runs_of_one_workspace_go_on_side_by_side(desk: Desk) -> None:
             pass
     first.close()
     second.close()
+
+
+def test_a_file_of_the_first_format_is_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as old:
+        old.setattr("orchestrator.storage.MIGRATIONS", MIGRATIONS[:1])
+        connection = open_state(tmp_path)
+        connection.execute("insert into runs values ('r-1', 1, 2, 'old', 'stopped', 3, 'coder', 1, '', 'x')")
+        row = (7, 1.0, "r-1", 3, "", "", "", "note", "", None, "{}", 1)
+        connection.execute(f"insert into events values ({', '.join('?' * 12)})", row)
+        connection.close()
+    connection = open_state(tmp_path)
+    run = Runs(connection, tmp_path).get("r-1")
+    assert (run.status, run.turns, run.approves, run.reason) == ("stopped", 3, True, "x")
+    assert run.branch_name == "main"
+    assert [event.kind for event in seen_by(connection, "r-1", (Seen("r-1"),))] == ["note"]
+    connection.close()

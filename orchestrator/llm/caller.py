@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from orchestrator.llm.client import StreamedChat
+    from orchestrator.llm.wire import Wire
 
 
 class LocalServer(Protocol):
@@ -99,9 +100,16 @@ class Caller:
     """Asks one model; may be used by several tasks at a time."""
 
     def __init__(
-        self, settings: ModelSettings, listeners: Listeners, patience: Patience, local: LocalServer | None
+        self,
+        settings: ModelSettings,
+        listeners: Listeners,
+        patience: Patience,
+        *,
+        local: LocalServer | None = None,
+        wire: Wire | None = None,
     ) -> None:
         self.settings, self.listeners, self.patience, self.local = settings, listeners, patience, local
+        self.wire = wire
         self._line: Line | None = None
         self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._refused: set[str] = set()
@@ -146,6 +154,8 @@ class Caller:
 
     async def _endpoint(self) -> Endpoint:
         """Asked for at each question: a local server that died is started again, somewhere else."""
+        if self.wire and self.wire.served:
+            return Endpoint(self.settings.base_url or "http://localhost/v1", "none")
         if self.local is None:
             return endpoint_of(self.settings)
         started = await self.local.start(self.listeners.progress)
@@ -153,9 +163,10 @@ class Caller:
 
     async def _connect(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> Line:
         from orchestrator.llm.client import connect, model_names  # noqa: PLC0415
+        from orchestrator.llm.wire import Wire  # noqa: PLC0415
 
         name = self.settings.model or ("embedded" if self.local else "")
-        chat, http = connect(endpoint, name, self.settings.timeouts)
+        chat, http = connect(endpoint, name, self.settings.timeouts, self.wire or Wire())
         if not name:
             names = await model_names(endpoint, http)
             if not names:

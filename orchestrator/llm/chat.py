@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from pydantic import BaseModel, ValidationError
@@ -20,6 +20,9 @@ from orchestrator.llm.caller import Caller, Listeners, LocalServer, Question
 from orchestrator.llm.endpoint import endpoint_of
 from orchestrator.llm.faults import Failed, Patience, is_too_long
 from orchestrator.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from orchestrator.llm.wire import Wire
 
 Form = Literal["schema", "call", "plain"]
 """How a structured answer is asked for: constrained by a schema, as a forced call, or just in words."""
@@ -34,20 +37,22 @@ async def open_model(
     on_retry: OnRetry | None = None,
     progress: Callable[[str], None] | None = None,
     patience: Patience | None = None,
+    wire: Wire | None = None,
 ) -> ChatModel:
     """A model that is ready to be asked; nothing is sent or started before the first question.
 
     Raises ModelRejected when a key is missing or the base URL is none.
     """
     local: LocalServer | None = None
-    if settings.provider == "embedded":
+    is_served = wire is not None and wire.served is not None
+    if settings.provider == "embedded" and not is_served:
         from orchestrator.llm.embedded import EmbeddedServer  # noqa: PLC0415
 
         local = EmbeddedServer(settings)
-    else:
+    elif not is_served:
         endpoint_of(settings)
     listeners = Listeners(on_usage, on_retry, progress)
-    return Chat(settings, Caller(settings, listeners, patience or Patience(), local))
+    return Chat(settings, Caller(settings, listeners, patience or Patience(), local=local, wire=wire))
 
 
 class Chat:

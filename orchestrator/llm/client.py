@@ -14,6 +14,7 @@ from langchain_openai import ChatOpenAI
 
 from orchestrator.llm.endpoint import Endpoint
 from orchestrator.llm.faults import BadStatus, LimitPassed, NoAnswer, message_in
+from orchestrator.llm.wire import Wire, telling
 from orchestrator.settings import Timeouts
 
 WIRE_ERRORS: tuple[type[Exception], ...] = (
@@ -69,14 +70,19 @@ async def _look_at(response: httpx2.Response) -> None:
     raise NoAnswer(f"sent {kind} instead of a stream of chunks: {body.strip()[:120]!r}")
 
 
-def connect(endpoint: Endpoint, model: str, timeouts: Timeouts) -> tuple[StreamedChat, httpx2.AsyncClient]:
+def connect(
+    endpoint: Endpoint, model: str, timeouts: Timeouts, wire: Wire
+) -> tuple[StreamedChat, httpx2.AsyncClient]:
     """A client for the running event loop, and the connection pool that its owner closes."""
     # On this machine a new connection costs nothing, and none is left open when the loop ends.
     kept = 0 if endpoint.is_loopback else 10
     http = httpx2.AsyncClient(
         timeout=httpx2.Timeout(timeouts.total, connect=timeouts.connect),
         limits=httpx2.Limits(max_keepalive_connections=kept, max_connections=100),
-        event_hooks={"response": [_look_at]},
+        event_hooks={"response": [*([telling(wire.heard)] if wire.heard else []), _look_at]},
+        # What is recorded is recorded as text.
+        headers={"accept-encoding": "identity"},
+        transport=wire.served,
         follow_redirects=True,
         trust_env=not endpoint.is_loopback,
         # Reading the certificates takes 90 ms, and plain http to this machine needs none.

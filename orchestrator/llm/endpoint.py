@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator.errors import ModelRejected
 from orchestrator.settings import ModelSettings
@@ -53,6 +53,15 @@ def endpoint_of(settings: ModelSettings) -> Endpoint:
             "or point base_url (OPENAI_BASE_URL) at a server of your own, or use provider: embedded"
         )
     return Endpoint(base_url.rstrip("/"), key or "none")
+
+
+def resolved(settings: ModelSettings) -> ModelSettings:
+    """The settings with the base URL that holds now, for the record; a password in it is left out."""
+    if settings.provider == "embedded":
+        return settings
+    parts = urlsplit(settings.base_url or os.environ.get("OPENAI_BASE_URL") or f"https://{PUBLIC_HOST}/v1")
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    return settings.model_copy(update={"base_url": urlunsplit(plain)})
 
 
 def is_private(host: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
 
-from orchestrator.context import Context, until_killed
+from orchestrator.context import Context, enter, until_killed
 from orchestrator.llm.base import ChatModel
 from orchestrator.nodes.review import failed_step
 from orchestrator.state import State
@@ -18,8 +18,7 @@ REMEMBERED = 12
 
 async def answer(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Write the answer of the turn and end it."""
-    context = runtime.context
-    context.journal.enter("answer")
+    context = enter(runtime, "answer")
     failed = failed_step(state)
     if failed:
         text = _stopped(state, failed["text"])

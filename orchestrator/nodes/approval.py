@@ -13,7 +13,7 @@ from langchain_core.messages.tool import ToolCall
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
-from orchestrator.context import Context
+from orchestrator.context import Context, enter
 from orchestrator.nodes.intent import NOT_ASKED
 from orchestrator.nodes.messages import last_answer
 from orchestrator.state import SpecialistState, Verdict
@@ -28,8 +28,8 @@ async def approval(
     answer is `{"decisions": [{"type": "approve"} | {"type": "reject", "message": …} |
     {"type": "edit", "edited_action": {"name": …, "args": …}}, …]}`, in the same order.
     """
-    context, step = runtime.context, state["brief"]["step"]
-    context.journal.enter("approval", step=step["id"], agent=step["agent"])
+    step = state["brief"]["step"]
+    context = enter(runtime, "approval", step=step["id"], agent=step["agent"])
     verdicts, message = state["verdicts"], last_answer(state)
     asked = [call for call in message.tool_calls if _is_asked(verdicts, call)]
     unattended = [call for call in asked if context.approves and verdicts[str(call["id"])]["inside"]]

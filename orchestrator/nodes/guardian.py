@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.messages.tool import ToolCall
 from langgraph.runtime import Runtime
 
-from orchestrator.context import Context
+from orchestrator.context import Context, enter
 from orchestrator.effects import WORST
 from orchestrator.nodes.intent import NOT_ASKED, is_unasked
 from orchestrator.nodes.messages import FINISH, last_answer
@@ -18,8 +18,8 @@ from orchestrator.state import SpecialistState, Verdict
 
 async def guardian(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Give each pending call a verdict; runs nothing and asks nobody."""
-    context, step = runtime.context, state["brief"]["step"]
-    context.journal.enter("guardian", step=step["id"], agent=step["agent"])
+    step = state["brief"]["step"]
+    context = enter(runtime, "guardian", step=step["id"], agent=step["agent"])
     verdicts = {}
     for call in last_answer(state).tool_calls:
         if call["name"] == FINISH:

@@ -13,7 +13,7 @@ from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.context import Context
+from orchestrator.context import Context, enter
 from orchestrator.errors import ModelNonsense
 from orchestrator.state import State, Step
 
@@ -48,8 +48,7 @@ class Draft(BaseModel):
 
 async def planner(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Give the turn its plan: one step, or several drafted ones."""
-    context, request, route = runtime.context, state["request"], state["route"]
-    context.journal.enter("planner")
+    context, request, route = enter(runtime, "planner"), state["request"], state["route"]
     replans = state.get("replans", 0)
     failed = _failure(state)
     if not context.settings.plan or not needs_steps(request, route["agents"]):

@@ -7,7 +7,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langgraph.runtime import Runtime
 
-from orchestrator.context import Context
+from orchestrator.context import Context, enter
 from orchestrator.nodes.messages import FINISH, last_answer, nudge
 from orchestrator.nodes.objections import objection_to
 from orchestrator.state import Result, SpecialistState
@@ -18,8 +18,8 @@ OBJECTIONS = 3
 
 async def report(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Turn the last message into the step's result, or into an objection for the model."""
-    context, step = runtime.context, state["brief"]["step"]
-    context.journal.enter("report", step=step["id"], agent=step["agent"])
+    step = state["brief"]["step"]
+    context = enter(runtime, "report", step=step["id"], agent=step["agent"])
     message = last_answer(state)
     text = answer_of(message)
     objection = objection_to(text, state, context.root)

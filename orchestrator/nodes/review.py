@@ -6,14 +6,14 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from orchestrator.context import Context
+from orchestrator.context import Context, enter
 from orchestrator.nodes.planner import REPLANS, next_step
 from orchestrator.state import Result, State
 
 
 async def review(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Count a replan when a step failed and there is one left."""
-    runtime.context.journal.enter("review")
+    enter(runtime, "review")
     if failed_step(state) and state.get("replans", 0) < REPLANS:
         return {"replans": state.get("replans", 0) + 1}
     return {}

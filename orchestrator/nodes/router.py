@@ -11,7 +11,7 @@ from langgraph.runtime import Runtime
 from pydantic import create_model
 
 from orchestrator.agents import mention
-from orchestrator.context import Context
+from orchestrator.context import Context, enter
 from orchestrator.errors import ModelNonsense
 from orchestrator.nodes.classifier import NONE, TAUGHT, Classifier, corpus, lifted, trained
 from orchestrator.state import Route, State
@@ -33,7 +33,7 @@ _CONCRETE = re.compile(
 
 async def router(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Route the request of this turn."""
-    context, request = runtime.context, state["request"]
+    context, request = enter(runtime, "router"), state["request"]
     name, rest = mention(request)
     if name in context.agents:
         route = _route(str(name), 1.0, "you named it", "user")

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from orchestrator.context import Context
+from orchestrator.context import Context, enter
 from orchestrator.nodes.planner import next_step, prohibitions
 from orchestrator.state import Brief, SpecialistState, State, Step
 
@@ -34,10 +34,10 @@ def specialist(subgraph: Subgraph) -> Work:
         step = next_step(state)
         if step is None:
             return {}
-        runtime.context.journal.enter("specialist", step=step["id"], agent=step["agent"])
-        runtime.context.journal.show("step", status="started", goal=step["goal"])
+        journal = enter(runtime, "specialist", step=step["id"], agent=step["agent"]).journal
+        journal.show("step", status="started", goal=step["goal"])
         end = await subgraph.ainvoke({"brief": brief(state, step)})
-        runtime.context.journal.write("step", goal=step["goal"], **end["result"])
+        journal.write("step", goal=step["goal"], **end["result"])
         return {"results": {step["id"]: end["result"]}}
 
     return work

@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langgraph.runtime import Runtime
 
 from orchestrator.agents import Agent
-from orchestrator.context import Context, until_killed
+from orchestrator.context import Context, enter, until_killed
 from orchestrator.nodes.messages import FINISH, last_answer, numbered
 from orchestrator.nodes.opening import opening
 from orchestrator.nodes.prompts import brief_message, examples, fit, system_prompt, tool_specs
@@ -25,9 +25,9 @@ RESTLESS = 0.8
 
 async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Ask the model for the next calls, or for the answer."""
-    context, brief = runtime.context, state["brief"]
+    brief = state["brief"]
+    context = enter(runtime, "think", step=brief["step"]["id"], agent=brief["step"]["agent"])
     agent = context.agents[brief["step"]["agent"]]
-    context.journal.enter("think", step=brief["step"]["id"], agent=agent.name)
     history = state.get("messages", [])
     model = await context.open_model(agent.name)
     over = _over_limit(agent, model.settings, history)

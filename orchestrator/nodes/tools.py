@@ -18,7 +18,7 @@ from langchain_core.messages.tool import ToolCall
 from langgraph.errors import GraphDrained
 from langgraph.runtime import Runtime
 
-from orchestrator.context import Context
+from orchestrator.context import Context, enter
 from orchestrator.errors import StorageError, ToolError
 from orchestrator.nodes.circles import CUT_OFF, counts, refusals, repeats
 from orchestrator.nodes.messages import FINISH, last_answer
@@ -32,8 +32,8 @@ PARALLEL = 8
 
 async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Answer every call of the last message with a ToolMessage."""
-    context, step = runtime.context, state["brief"]["step"]
-    context.journal.enter("tools", step=step["id"], agent=step["agent"])
+    step = state["brief"]["step"]
+    context = enter(runtime, "tools", step=step["id"], agent=step["agent"])
     message = last_answer(state)
     refused, again = refusals(message, state), repeats(message, state, context.tools)
     pending = [call for call in message.tool_calls if call["name"] != FINISH]

@@ -21,8 +21,11 @@ from orchestrator.context import Context
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.events import Journal
 from orchestrator.limits import Budget, price
+from orchestrator.llm import record
 from orchestrator.llm.base import ChatModel, Usage
 from orchestrator.llm.chat import open_model
+from orchestrator.llm.endpoint import resolved
+from orchestrator.llm.wire import Exchange, Wire
 from orchestrator.safety.policy import Policy
 from orchestrator.sandbox.detect import detect
 from orchestrator.settings import ModelSettings, Settings, Tier, chosen_model
@@ -41,6 +44,7 @@ class Models:
         self._journal = journal
         self._override = override
         self._open: dict[str, ChatModel] = {}
+        self._told: set[Tier] = set()
         self._lock = asyncio.Lock()
         self.budget: Budget | None = None
 
@@ -53,12 +57,16 @@ class Models:
         settings = self.settings_of(tier)
         key = settings.model_dump_json()
         async with self._lock:
+            if tier not in self._told:
+                self._told.add(tier)
+                self._journal.write("model", tier=tier, settings=resolved(settings).model_dump(mode="json"))
             if key not in self._open:
                 self._open[key] = await open_model(
                     settings,
                     on_usage=lambda usage: self._used(settings, usage),
                     on_retry=lambda why, wait: self._retried(why, wait),
                     progress=lambda text: self._journal.show("note", text=text),
+                    wire=Wire(heard=self._heard),
                 )
             return self._open[key]
 
@@ -77,6 +85,9 @@ class Models:
         )
         if self.budget is not None:
             self.budget.count(event)
+
+    def _heard(self, exchange: Exchange) -> None:
+        self._journal.write("exchange", **record.written(exchange, self._journal.keep))
 
     def _retried(self, why: str, wait: float) -> None:
         self._journal.write("retry", why=why, wait=wait)
