@@ -1,0 +1,145 @@
+"""Take snapshots of a workspace, tell them apart, and put the files back.
+
+Everything blocks, and may be called from several threads and processes at once: one works, the others wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.errors import StorageError
+from orchestrator.snapshots.cache import Cache
+from orchestrator.snapshots.compare import Trees
+from orchestrator.snapshots.doors import Doors
+from orchestrator.snapshots.model import SNAPSHOTS, Applied, Change, Edge, Plan, Snapshot, SnapshotLimits
+from orchestrator.snapshots.objects import Objects
+from orchestrator.snapshots.planning import changed_paths, make_plan
+from orchestrator.snapshots.restoring import Restoration
+from orchestrator.snapshots.scan import Opened, Scan
+from orchestrator.storage import FOLDER
+
+SPARED_SECONDS = 3_600.0
+"""How long a snapshot is safe from `keep_only` without being named: its id may not be written down yet."""
+
+
+def redo_edges(edges: Sequence[Edge]) -> list[Edge]:
+    """The edges that undo an undo of these."""
+    return [(after, before) for before, after in reversed(edges)]
+
+
+class Snapshots:
+    """The snapshots of one workspace, in `.orc/snapshots`, made when first used."""
+
+    def __init__(self, root: Path, *, limits: SnapshotLimits | None = None) -> None:
+        self.root, self.limits = Path(os.path.abspath(root)), limits or SnapshotLimits()  # noqa: PTH100
+        self.folder = self.root / FOLDER / SNAPSHOTS
+        self._objects = Objects(self.folder)
+        self._cache = Cache(self.folder / "stats")
+        self._trees = Trees(self._objects)
+
+    def take(self, touched: Iterable[Path] = ()) -> Snapshot:
+        """Keep the workspace as it is. Raises StorageError.
+
+        `touched` names paths that a call goes for: they are looked at even in a folder that is else left out.
+        """
+        with self._open() as opened:
+            return self._take(opened, self._relative(touched))
+
+    def _take(self, opened: Opened, touched: Iterable[str]) -> Snapshot:
+        scan = Scan(self._objects, self._cache, self.limits, at=opened, touched=touched)
+        tree = scan.run()
+        self._objects.flush()
+        self._objects.name(tree)
+        self._cache.save()
+        return Snapshot(tree, tuple(sorted(scan.notes)))
+
+    def changes(self, before: str, after: str) -> list[Change]:
+        """What is different, by path."""
+        with self._open():
+            found = self._trees.differences(before, after)
+            return [self._trees.change(path, was, now) for path, was, now in found]
+
+    def text(self, snapshot: str, path: str) -> bytes | None:
+        """The content of a file, or where a link points; None when there is neither."""
+        with self._open():
+            entry = self._trees.whole(snapshot, path)
+            return self._objects.read(entry.id) if entry.kind in {"file", "link"} else None
+
+    def plan(self, edges: Sequence[Edge]) -> Plan:
+        """What undoing calls would do; changes nothing. Raises StorageError.
+
+        Each edge has the snapshots before and after one call, the oldest call first.
+        """
+        with self._open() as opened:
+            touched = changed_paths(self._trees, edges)
+            now = self._take(opened, touched)
+            return make_plan(self._trees, edges, now.id, now.notes)
+
+    def apply(self, plan: Plan, *, force: bool = False) -> Applied:
+        """Do what a plan says; what changed since the plan was made is left alone and told, even by force.
+
+        Raises StorageError when the disk is full: then a new plan with the same edges finishes the work.
+        """
+        with self._open() as opened:
+            limits = replace(self.limits, new_bytes=1 << 60)
+            scan = Scan(self._objects, self._cache, limits, at=opened)
+            work = Restoration(opened, self._objects, scan)
+            work.run(plan.forced if force else plan.actions)
+            known = plan.forced_conflicts if force else plan.conflicts
+            return Applied(plan.now, tuple(work.done), (*known, *work.conflicts), plan.notes)
+
+    def keep_only(self, ids: Iterable[str], *, spare_seconds: float = SPARED_SECONDS) -> int:
+        """Remove all other snapshots but the youngest; returns the bytes freed."""
+        with self._open():
+            top = self._cache.folders.get("")
+            names = {*ids, top.tree} if top else set(ids)
+            return self._objects.keep(names, older_than=time.time() - spare_seconds)
+
+    def verify(self) -> list[str]:
+        """What is wrong with the repository; empty when all is well."""
+        with self._open():
+            return self._objects.check()
+
+    def _relative(self, paths: Iterable[Path]) -> set[str]:
+        found = set()
+        for path in paths:
+            plain = os.path.normpath(self.root / path)
+            real = os.path.join(os.path.realpath(os.path.dirname(plain)), os.path.basename(plain))  # noqa: PTH118, PTH119, PTH120
+            for base, name in ((self.root, plain), (self.root.resolve(), real)):
+                with contextlib.suppress(ValueError):
+                    found.add(Path(name).relative_to(base).as_posix())
+        return found - {"."}
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Opened]:
+        """Hold the lock, with everything in order. Raises StorageError."""
+        try:
+            self._objects.create()
+            with (self.folder / "lock").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                os.utime(lock.fileno())
+                now = os.fstat(lock.fileno()).st_ctime_ns
+                root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    doors = Doors(root, self.folder / "undo.json")
+                    doors.recover()
+                    self._cache.sync()
+                    yield Opened(root, now, doors)
+                finally:
+                    os.close(root)
+                    self._objects.forget()
+        except OSError as error:
+            raise StorageError(f"cannot keep snapshots in {self.folder}: {_advice(error)}") from error
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "the disk is full; free some space and try again"
+    return str(error.strerror or error)
