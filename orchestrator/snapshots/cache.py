@@ -62,6 +62,10 @@ class Cache:
                 self._take_in(line)
             self._offset = file.tell()
 
+    def forget(self) -> None:
+        """Go back to what is on disk, at the next `sync`: what was set and not saved may not exist."""
+        self._inode = -1
+
     def _take_in(self, line: bytes) -> None:
         if not line:
             return

@@ -27,6 +27,8 @@ class Doors:
         self._root, self._path = root, path
         self._modes: dict[str, tuple[int, list[int]]] = {}
         """By path: type and mode at the end, and those that may be there until then."""
+        self._found: dict[str, int] = {}
+        """The modes of the folders that `open` opened up."""
 
     @contextlib.contextmanager
     def unlocked(self, at: Place, path: str, found: os.stat_result) -> Iterator[None]:
@@ -34,6 +36,7 @@ class Doors:
         mode, bits = stat.S_IMODE(found.st_mode), 0o500 if stat.S_ISDIR(found.st_mode) else 0o400
         if mode & bits == bits or not _is_ours(found):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        planned = self._modes.get(path)
         self._modes[path] = (found.st_mode, [found.st_mode | bits])
         self._save()
         set_mode(at, mode | bits)
@@ -42,6 +45,8 @@ class Doors:
         finally:
             set_mode(at, mode)
             del self._modes[path]
+            if planned:
+                self._modes[path] = planned
             self._save()
 
     def open(self, actions: tuple[Action, ...]) -> None:
@@ -61,20 +66,33 @@ class Doors:
                 found = _look(at)
                 mode, need = found.st_mode, _WRITE if way in parents else _ENTER
                 if stat.S_ISDIR(mode) and mode & need != need and _is_ours(found):
-                    final, allowed = self._modes.get(way, (mode, []))
-                    self._modes[way] = (final, [*allowed, mode, mode | OPENED_UP])
+                    final, allowed = self._modes.get(way, (mode, [mode]))
+                    # The user may have changed it since the plan: then their mode is what stays.
+                    self._modes[way] = (final if mode in allowed else mode, [mode, mode | OPENED_UP])
+                    self._found[way] = mode
                     self._save()
                     set_mode(at, stat.S_IMODE(mode) | OPENED_UP)
 
+    def mode_found(self, path: str, now: int) -> int:
+        """The permission bits that a folder had before it was opened up."""
+        return stat.S_IMODE(self._found.get(path, now))
+
     def close(self, skip: Collection[str] = ()) -> list[str]:
-        """Set the modes, the innermost first; returns the paths where it could not be done."""
+        """Set the modes, the innermost first; returns the paths where it could not be done.
+
+        Those to skip are left, or go back, to the mode that they had.
+        """
         failed = []
         for path in sorted(self._modes, key=_depth, reverse=True):
             mode, allowed = self._modes[path]
+            if path in skip:
+                if path not in self._found:
+                    continue
+                mode = self._found[path]
             try:
                 with place(self._root, path) as at:
                     now = _look(at).st_mode
-                    if path in skip or now == mode:
+                    if now == mode or stat.S_IFMT(now) != stat.S_IFMT(mode):
                         continue
                     if now in allowed:
                         set_mode(at, stat.S_IMODE(mode))
@@ -84,7 +102,7 @@ class Doors:
                 continue
             except OSError:
                 failed.append(path)
-        self._modes = {}
+        self._modes, self._found = {}, {}
         self._save()
         return failed
 

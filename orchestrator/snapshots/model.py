@@ -60,8 +60,8 @@ class SnapshotLimits:
     heavy_entries: int = 1_000
     """For folders that tools fill and can fill again, such as node_modules."""
     heavy_bytes: int = 20 << 20
-    depth: int = 200
-    """Folders below folders; each holds a descriptor open on the way down."""
+    depth: int = 120
+    """Folders in folders; each holds a descriptor and a few frames of the stack on the way down."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import struct
@@ -25,6 +26,7 @@ _LOOSE_AT_MOST = 64
 _PENDING_BYTES = 32 << 20
 _PACK_TYPES: dict[Kind, int] = {"tree": 2, "blob": 3}
 _SAMPLE = 1 << 16
+_ID = re.compile("[0-9a-f]{40}")
 
 
 class Objects:
@@ -41,7 +43,6 @@ class Objects:
         """Make the repository if it is not there. Raises StorageError without git."""
         if self.refs.is_dir():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.git("init", "--quiet", "--bare", "--template=", "--object-format=sha1")
         self.refs.mkdir(parents=True, exist_ok=True)
 
@@ -107,7 +108,8 @@ class Objects:
 
     def _write_loose(self, name: str, kind: Kind, content: bytes) -> None:
         path = self._loose(name)
-        if path.exists():
+        # An empty one is what a power cut can leave.
+        if path.exists() and path.stat().st_size:
             return
         path.parent.mkdir(exist_ok=True)
         temporary = path.parent / f"tmp_obj_{secrets.token_hex(6)}"
@@ -127,6 +129,8 @@ class Objects:
         """The content of an object. Raises StorageError when it is missing or damaged."""
         if name in self._pending:
             return self._pending[name][1]
+        if not _ID.fullmatch(name):
+            raise StorageError(f"{name!r} is not the id of a snapshot")
         try:
             whole = zlib.decompress(self._loose(name).read_bytes())
         except FileNotFoundError:
@@ -153,9 +157,7 @@ class Objects:
         asked.flush()
         head = said.readline().split()
         if len(head) != 3:
-            raise StorageError(
-                f"there is no snapshot object {name or '(empty)'}; it was removed or never made"
-            )
+            raise StorageError(f"there is no snapshot object {name}; it was removed or never made")
         content = said.read(int(head[2]) + 1)
         return content[:-1]
 

@@ -60,7 +60,23 @@ def set_mode(at: Place, mode: int) -> None:
 
 def exchange(one: Place, other: Place) -> bool:
     """Swap two things in one step; False where the system or the disk cannot. Raises OSError."""
-    return _rename(one, other, _EXCHANGE)
+    try:
+        return _rename(one, other, _EXCHANGE)
+    except OSError as error:
+        # Within one folder it is not another disk but a folder from a lower layer of an overlay.
+        if error.errno == errno.EXDEV and one[0] == other[0]:
+            return False
+        raise
+
+
+def sync_disk(folder: int) -> None:
+    """Bring all that was written to the disk of a folder onto it. Raises OSError."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is None:
+        os.sync()
+    elif call(folder) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def move(source: Place, to: Place) -> None:

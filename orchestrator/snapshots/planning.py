@@ -26,6 +26,13 @@ def changed_paths(trees: Trees, edges: Sequence[Edge]) -> Pairs:
     return pairs
 
 
+def looked_at(pairs: Pairs) -> list[str]:
+    """The paths whose content is known: a folder that was left out is not to be read for an undo."""
+    return [
+        path for path, steps in pairs.items() if not any("left" in {was.kind, now.kind} for was, now in steps)
+    ]
+
+
 def make_plan(trees: Trees, edges: Sequence[Edge], now: str, notes: Iterable[str]) -> Plan:
     """The plan for a workspace that is at snapshot `now`."""
     pairs = changed_paths(trees, edges)

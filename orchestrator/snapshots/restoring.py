@@ -15,11 +15,10 @@ import shutil
 import stat
 
 from orchestrator.errors import StorageError
-from orchestrator.snapshots.compare import bare
 from orchestrator.snapshots.doors import OPENED_UP
 from orchestrator.snapshots.model import SNAPSHOTS, Action, Conflict, Entry, is_same
 from orchestrator.snapshots.objects import Objects
-from orchestrator.snapshots.places import Place, exchange, move, place, set_mode
+from orchestrator.snapshots.places import Place, exchange, move, place, set_mode, sync_disk
 from orchestrator.snapshots.scan import Opened, Scan, shown
 from orchestrator.storage import FOLDER
 
@@ -28,6 +27,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 _STAGED = "staged"
+_MANY = 32
+"""Files; above, one sync of the whole disk is cheaper than one of each."""
 
 
 class _Changed(Exception):
@@ -65,17 +66,19 @@ class Restoration:
 
     def _stage_all(self, staging: int, actions: tuple[Action, ...]) -> None:
         try:
-            for action in actions:
-                if action.verb in {"create", "write"}:
-                    self._staged[action.path] = self._stage(staging, action.target)
-            os.fsync(staging)
+            made = [action for action in actions if action.verb in {"create", "write"}]
+            is_many = len(made) > _MANY
+            for action in made:
+                self._staged[action.path] = self._stage(staging, action.target, is_synced=not is_many)
+            if is_many:
+                sync_disk(staging)
         except OSError as error:
             raise StorageError(
                 f"cannot write what is to be restored: {error.strerror}; nothing was changed, "
                 "free some disk space and try again"
             ) from None
 
-    def _stage(self, folder: int, target: Entry) -> str:
+    def _stage(self, folder: int, target: Entry, *, is_synced: bool = True) -> str:
         """Make the thing under a name of its own; returns the name."""
         name = f".orc-undo-{secrets.token_hex(8)}"
         if target.kind == "folder":
@@ -91,7 +94,8 @@ class Restoration:
             while view:
                 view = view[os.write(fd, view) :]
             os.fchmod(fd, target.mode)
-            os.fsync(fd)
+            if is_synced:
+                os.fsync(fd)
         finally:
             os.close(fd)
         return name
@@ -118,11 +122,14 @@ class Restoration:
 
     def _act(self, staging: int, at: Place, action: Action) -> None:
         found = self._scan.look(*at, action.path)
-        if self._is_met(found, action):
+        if found.kind == "folder":
+            found = found._replace(mode=self._doors.mode_found(action.path, found.mode))
+        if is_same(found, action.target):
             return
-        if not self._is_expected(found, action):
+        if not is_same(found, action.seen):
             raise _Changed
         if action.verb == "mode":
+            # A folder gets its mode when all that is in it is done.
             if action.target.kind == "file":
                 set_mode(at, action.target.mode)
         elif action.verb == "delete":
@@ -130,16 +137,12 @@ class Restoration:
         else:
             self._put_in(staging, at, action)
 
-    def _is_met(self, found: Entry, action: Action) -> bool:
-        """Whether it is as it should be; the mode of a folder is set when all that is in it is done."""
-        if found.kind == action.target.kind == "folder":
-            return True
-        return is_same(found, action.target)
-
-    def _is_expected(self, found: Entry, action: Action) -> bool:
-        if found.kind == action.seen.kind == "folder":
-            return found.mode in {action.seen.mode, action.seen.mode | OPENED_UP}
-        return is_same(bare(found), bare(action.seen))
+    def _came_out(self, staged: Place, action: Action) -> bool:
+        """Whether what was swapped out is what the plan saw."""
+        found = self._scan.look(*staged, f"{FOLDER}/{SNAPSHOTS}/{_STAGED}/{staged[1]}")
+        if found.kind == "folder":
+            found = found._replace(mode=self._doors.mode_found(action.path, found.mode))
+        return is_same(found, action.seen)
 
     def _take_out(self, staging: int, at: Place, action: Action) -> None:
         if action.seen.kind == "folder":
@@ -153,7 +156,7 @@ class Restoration:
                 raise
             os.unlink(at[1], dir_fd=at[0])
             return
-        if not self._is_expected(self._scan.look(*out, _staged_path(out)), action):
+        if not self._came_out(out, action):
             move(out, at)
             raise _Changed
         os.unlink(out[1], dir_fd=out[0])
@@ -178,9 +181,7 @@ class Restoration:
             return
         self._keep_owner(made, at)
         if exchange(made, at):
-            if not self._is_expected(self._scan.look(*made, _staged_path(made)), action) or not _discard(
-                made
-            ):
+            if not self._came_out(made, action) or not _discard(made):
                 exchange(made, at)
                 raise _Changed
             return
@@ -199,10 +200,6 @@ class Restoration:
             if stat.S_ISREG(new.st_mode):
                 # A change of owner clears the set-user bit.
                 set_mode(made, new.st_mode & 0o7777)
-
-
-def _staged_path(staged: Place) -> str:
-    return f"{FOLDER}/{SNAPSHOTS}/{_STAGED}/{staged[1]}"
 
 
 def _discard(made: Place) -> bool:

@@ -20,7 +20,7 @@ from orchestrator.snapshots.compare import Trees
 from orchestrator.snapshots.doors import Doors
 from orchestrator.snapshots.model import SNAPSHOTS, Applied, Change, Edge, Plan, Snapshot, SnapshotLimits
 from orchestrator.snapshots.objects import Objects
-from orchestrator.snapshots.planning import changed_paths, make_plan
+from orchestrator.snapshots.planning import changed_paths, looked_at, make_plan
 from orchestrator.snapshots.restoring import Restoration
 from orchestrator.snapshots.scan import Opened, Scan
 from orchestrator.storage import FOLDER
@@ -78,8 +78,7 @@ class Snapshots:
         Each edge has the snapshots before and after one call, the oldest call first.
         """
         with self._open() as opened:
-            touched = changed_paths(self._trees, edges)
-            now = self._take(opened, touched)
+            now = self._take(opened, looked_at(changed_paths(self._trees, edges)))
             return make_plan(self._trees, edges, now.id, now.notes)
 
     def apply(self, plan: Plan, *, force: bool = False) -> Applied:
@@ -100,6 +99,7 @@ class Snapshots:
         with self._open():
             top = self._cache.folders.get("")
             names = {*ids, top.tree} if top else set(ids)
+            self._trees.folder.cache_clear()
             return self._objects.keep(names, older_than=time.time() - spare_seconds)
 
     def verify(self) -> list[str]:
@@ -121,9 +121,11 @@ class Snapshots:
     def _open(self) -> Iterator[Opened]:
         """Hold the lock, with everything in order. Raises StorageError."""
         try:
-            self._objects.create()
+            # For its owner's eyes only: it holds copies of files that may be private.
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with (self.folder / "lock").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
+                self._objects.create()
                 os.utime(lock.fileno())
                 now = os.fstat(lock.fileno()).st_ctime_ns
                 root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -132,6 +134,9 @@ class Snapshots:
                     doors.recover()
                     self._cache.sync()
                     yield Opened(root, now, doors)
+                except BaseException:
+                    self._cache.forget()
+                    raise
                 finally:
                     os.close(root)
                     self._objects.forget()
