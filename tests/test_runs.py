@@ -15,6 +15,7 @@ from desk import Desk
 from scripted import Call, Say
 
 from orchestrator.branches import Seen
+from orchestrator.checkpoints import heads
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.events import seen_by
 from orchestrator.runs import Runs
@@ -106,12 +107,13 @@ def test_a_forged_checkpoint_runs_nothing(desk: Desk, caplog: pytest.LogCaptureF
     assert first.outcome is not None
     marker = desk.root / "forged"
     call = ormsgpack.packb(["os", "system", f"touch {marker}"])
-    evil = {f"x{code}": ormsgpack.Ext(code, call) for code in range(6)}
+    evil = {f"x{code}": b"\0" + ormsgpack.packb(ormsgpack.Ext(code, call)) for code in range(6)}
+    kept = ormsgpack.packb({"v": 4, "ts": "", "channel_versions": {}, "versions_seen": {}})
+    plain = heads.record(("msgpack", kept), ("msgpack", ormsgpack.packb({"source": "loop", "step": 1})), evil)
     connection = sqlite3.connect(state_path(desk.root))
-    for (identifier,) in connection.execute("select checkpoint_id from checkpoints").fetchall():
-        forged = {"v": 4, "ts": "", "id": identifier, "channel_versions": {}, "versions_seen": {}}
-        row = ormsgpack.packb({**forged, "channel_values": evil})
-        connection.execute("update checkpoints set checkpoint=? where checkpoint_id=?", (row, identifier))
+    for (seq,) in connection.execute("select seq from ck_steps where kind=0").fetchall():
+        row, _ = heads.shrink(plain, seq, None)
+        connection.execute("update ck_steps set data=? where seq=?", (row, seq))
     connection.commit()
     connection.close()
     with caplog.at_level("ERROR", "langgraph.checkpoint.serde.jsonplus"):

@@ -1,0 +1,114 @@
+"""Care of the file: is everything there, how much is it, and what does nobody need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from orchestrator.checkpoints.caches import Caches
+from orchestrator.checkpoints.decoding import Decoder
+from orchestrator.checkpoints.elements import DICT, LIST, SPLICED, Serializer, spliced
+from orchestrator.checkpoints.heads import load
+from orchestrator.checkpoints.ink import Ink
+from orchestrator.checkpoints.nodes import named_in_row, numbers_in
+from orchestrator.checkpoints.records import Records
+from orchestrator.checkpoints.rows import END, PUT, WRITES, Rows, Step
+from orchestrator.errors import StorageError
+
+_ROW_BYTES = 26
+"""What an element's row takes beside its data: number, kind, hash and their header."""
+
+
+def collect(ink: Ink, caches: Caches) -> int:
+    """Remove steps that no fork sees and elements that no step needs; returns the bytes of both."""
+    rows = ink.rows
+    ink.removes = True
+    rows.next_epoch()
+    freed = sum(_trim(rows, thread.n) for thread in rows.threads() if thread.id is None)
+    records = Records(rows, caches)
+    needed: set[int] = set()
+    for step in _all_steps(rows):
+        for place in records.places(step):
+            needed.update(numbers_in(place))
+    links = {n: _links(kind, data) for n, kind, _, data in rows.all_elements()}
+    todo = needed
+    while todo:
+        todo = {link for number in todo for link in links.get(number, ())} - needed
+        needed |= todo
+    unneeded = [(n, len(data)) for n, _, _, data in rows.all_elements() if n not in needed]
+    rows.drop_elements(n for n, _ in unneeded)
+    return freed + sum(size + _ROW_BYTES for _, size in unneeded)
+
+
+def _trim(rows: Rows, n: int) -> int:
+    """Remove a nameless thread's steps that none of its forks sees."""
+    bound = max((fork.upto if fork.upto is not None else END for fork in rows.forks(n)), default=0)
+    return rows.trim_thread(n, bound)
+
+
+def _all_steps(rows: Rows) -> Iterable[Step]:
+    for thread in rows.threads():
+        for _, space in rows.spaces(thread.n):
+            yield from rows.steps(space)
+
+
+def _links(kind: int, data: bytes) -> set[int]:
+    """The elements that an element needs."""
+    if kind == SPLICED:
+        return {spliced(data)[0]}
+    if kind in {LIST, DICT}:
+        return named_in_row(data)
+    return set()
+
+
+def verify(rows: Rows, caches: Caches, serde: Serializer) -> list[str]:
+    """All problems, one line each. Everything is read and decoded, so it takes its time."""
+    problems = [f"the file is damaged: {text}" for text in rows.integrity() if text != "ok"]
+    known = {thread.n for thread in rows.threads()}
+    for thread in rows.threads():
+        if thread.parent is not None and thread.parent not in known:
+            problems.append(f"thread {thread.id!r} was forked from a thread that is missing")
+        for ns, space in rows.spaces(thread.n):
+            for step in rows.steps(space):
+                problems += _told(lambda step=step: _read(rows, caches, serde, step), f"{thread.id!r} {ns!r}")  # type: ignore[misc]
+    problems += [f"step {seq} belongs to no thread" for seq in rows.lost_steps()]
+    for number, kind, digest, data in rows.all_elements():
+        if kind in {LIST, DICT} and caches.hasher(data) != digest:
+            problems.append(f"element {number} is not what was written")
+        elif kind not in {LIST, DICT}:
+            problems += _told(lambda number=number: Decoder(caches, serde).fetch(rows, [number]), "element")  # type: ignore[misc]
+    return list(dict.fromkeys(problems))
+
+
+def _read(rows: Rows, caches: Caches, serde: Serializer, step: Step) -> None:
+    records = Records(rows, caches)
+    decoder = Decoder(caches, serde)
+    places = records.places(step)
+    decoder.fetch(rows, places)
+    if step.kind != WRITES:
+        kept, metadata, _ = records.head(step).fields()
+        load(serde, kept, step.seq)
+        load(serde, metadata, step.seq)
+        records.parent_id(step)
+
+
+def _told(check: Callable[[], None], where: str) -> list[str]:
+    try:
+        check()
+    except StorageError as error:
+        return [f"{where}: {error}"]
+    return []
+
+
+def stats(rows: Rows) -> dict[str, int]:
+    """How much of everything there is."""
+    threads = rows.threads()
+    pages, free, size = rows.pages()
+    return {
+        "threads": sum(thread.id is not None for thread in threads),
+        "forks": sum(thread.parent is not None for thread in threads),
+        "checkpoints": rows.count_steps(PUT),
+        "writes": rows.count_steps(WRITES),
+        "elements": rows.count_elements(),
+        "bytes": pages * size,
+        "free_bytes": free * size,
+    }

@@ -1,0 +1,194 @@
+"""Stored places back to values: fetches all missing elements at once, then builds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+
+from orchestrator.checkpoints.caches import Caches
+from orchestrator.checkpoints.elements import (
+    DICT,
+    LIST,
+    SPLICED,
+    Serializer,
+    damaged,
+    spliced,
+    unpack,
+    untyped,
+)
+from orchestrator.checkpoints.heads import Place
+from orchestrator.checkpoints.nodes import (
+    AS_DICT,
+    AS_LIST,
+    AS_SNAPSHOT,
+    DictNode,
+    ListNode,
+    Node,
+    base_of,
+    grow_dict,
+    grow_list,
+    numbers_in,
+    numbers_of,
+)
+from orchestrator.checkpoints.rows import Rows
+from orchestrator.checkpoints.values import Leaf
+
+_Row = tuple[int, int, bytes, bytes]
+
+
+class Decoder:
+    """Decodes for one call; within it, equal elements become the same object."""
+
+    def __init__(self, caches: Caches, serde: Serializer) -> None:
+        self.caches = caches
+        self.serde = serde
+        self._leaves: dict[int, Leaf] = {}
+        self._nodes: dict[int, Node] = {}
+        self._objects: dict[int | bytes, Any] = {}
+
+    def fetch(self, rows: Rows, places: Iterable[Place]) -> None:
+        """Take in everything that the places name; raises StorageError for what is missing or damaged."""
+        pieces: list[_Row] = []
+        todo = {number for place in places for number in numbers_in(place)}
+        while todo:
+            nodes = self._take_in(rows, todo, pieces)
+            todo = set()
+            for node in nodes:
+                if not all(map(self._leaves.__contains__, node.items)):
+                    todo.update(numbers_of(node))
+            todo -= self._leaves.keys()
+        self._join(rows, pieces)
+
+    def _take_in(self, rows: Rows, numbers: set[int], pieces: list[_Row]) -> list[Node]:
+        """Take in these elements, and what their lists and dictionaries build on; returns those."""
+        stored: dict[int, _Row] = {}
+        missing = self._not_remembered(numbers)
+        while missing:
+            found = rows.elements(list(missing))
+            if len(found) < len(missing):
+                raise damaged(f"element {min(missing - {row[0] for row in found})} is missing")
+            bases = set()
+            for row in found:
+                number, kind, digest, data = row
+                if kind in {LIST, DICT}:
+                    if self.caches.hasher(data) != digest:
+                        raise damaged(f"element {number} is not what was written")
+                    stored[number] = row
+                    bases.add(base_of(data))
+                elif kind == SPLICED:
+                    pieces.append(row)
+                    self._leaves[number] = _PENDING
+                else:
+                    self._leaves[number] = self.caches.values.read(number, digest, unpack(kind, data))
+            missing = self._not_remembered(bases - {0} - stored.keys())
+        for number in stored.keys() & numbers:
+            self._grow(number, stored)
+            node = self._nodes[number]
+            self.caches.nodes.put(number, node, len(node.items))
+        return [self._nodes[number] for number in numbers if number in self._nodes]
+
+    def _not_remembered(self, numbers: set[int]) -> set[int]:
+        missing = set()
+        leaf_of, node_of = self.caches.values.leaf, self.caches.nodes.get
+        for number in numbers:
+            leaf = self._leaves.get(number) or leaf_of(number)
+            if leaf is not None:
+                self._leaves[number] = leaf
+            elif number not in self._nodes:
+                node = node_of(number)
+                if node is None:
+                    missing.add(number)
+                else:
+                    self._nodes[number] = node
+        return missing
+
+    def _grow(self, number: int, stored: dict[int, _Row]) -> None:
+        """Build a list or dictionary from the versions that it is a difference to."""
+        chain: list[int] = []
+        while number not in self._nodes:
+            if number not in stored or len(chain) > len(stored):
+                raise damaged(f"element {number} builds on itself")
+            chain.append(number)
+            number = base_of(stored[number][3])
+            if not number:
+                break
+        for step in reversed(chain):
+            _, kind, _, data = stored[step]
+            self._nodes[step] = (
+                grow_list(data, self._list_at) if kind == LIST else grow_dict(data, self._dict_at)
+            )
+
+    def _list_at(self, number: int) -> ListNode:
+        node = self._nodes[number]
+        if not isinstance(node, ListNode):
+            raise damaged(f"element {number} is no list")
+        return node
+
+    def _dict_at(self, number: int) -> DictNode:
+        node = self._nodes[number]
+        if not isinstance(node, DictNode):
+            raise damaged(f"element {number} is no dictionary")
+        return node
+
+    def _join(self, rows: Rows, pieces: list[_Row]) -> None:
+        """Put the texts of other elements back into those that point at them."""
+        split = {row[0]: spliced(row[3]) for row in pieces}
+        bases = {
+            number: unpack(kind, data)
+            for number, kind, _, data in rows.elements(list({fields[0] for fields in split.values()}))
+        }
+        for number, _, digest, _ in pieces:
+            base, start, length, at, kind, rest = split[number]
+            if base not in bases:
+                raise damaged(f"element {base} is missing")
+            around = unpack(kind, rest)
+            plain = around[:at] + bases[base][start : start + length] + around[at:]
+            self._leaves[number] = self.caches.values.read(number, digest, plain)
+
+    def value(self, place: Place) -> Any:
+        """The value at a place whose elements were fetched."""
+        if type(place) is int:
+            node = self._nodes.get(place)
+            if node is None:
+                return self._leaf(place)
+            if isinstance(node, ListNode):
+                return self._items(node.items)
+            return {key: self.value(part) for key, part in node.items.items()}
+        if type(place) is bytes:
+            return self.serde.loads_typed(untyped(place))
+        if type(place) is list and len(place) == 2:
+            tag, inside = place
+            if tag == AS_LIST:
+                return self._items(inside)
+            if tag == AS_DICT:
+                return {key: self.value(part) for key, part in inside.items()}
+            if tag == AS_SNAPSHOT:
+                return _DeltaSnapshot(self.value(inside))
+        raise damaged("a value of unknown shape")
+
+    def _items(self, items: list[int | bytes]) -> list[Any]:
+        objects = self._objects
+        if all(map(objects.__contains__, items)):
+            return list(map(objects.__getitem__, items))
+        return [
+            objects[item]
+            if item in objects
+            else self._leaf(item)
+            if type(item) is int
+            else self.serde.loads_typed(untyped(item))  # type: ignore[arg-type]
+            for item in items
+        ]
+
+    def _leaf(self, number: int) -> Any:
+        if number in self._objects:
+            return self._objects[number]
+        value, is_message = self.caches.values.decode(self.serde, self._leaves[number])
+        if is_message:
+            self._objects[number] = value
+        return value
+
+
+_PENDING: Any = ()
+"""Stands for an element until its text is found."""

@@ -1,0 +1,223 @@
+"""Elements: serialised values that are stored once and named by number wherever they occur.
+
+An element is the bytes of one message or value. Equal bytes have an equal keyed hash and become one
+row. A text that an earlier element holds already (a message before and after it got its id) is cut out
+and pointed at. An element has no number before its row is committed, and keeps its bytes until then,
+so an operation can be written in any order and after any failure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+import ormsgpack
+import zstandard
+
+from orchestrator.checkpoints.dictionary import DICTIONARY
+from orchestrator.errors import StorageError
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+RAW, PACKED, SPLICED, LIST, DICT = range(5)
+"""Kinds of rows: bytes as they are, compressed, with a text of another element, and the two nodes."""
+
+HASH_BYTES = 16
+LONG = 160
+"""Texts from this many characters on are looked for in earlier elements."""
+_SMALL = 48
+"""Bytes that are not worth compressing."""
+_CODES = {"msgpack": b"\0", "null": b"\1", "bytes": b"\2", "bytearray": b"\3"}
+_NAMES = {code[0]: name for name, code in _CODES.items()}
+_OTHER = 255
+
+
+class Serializer(Protocol):
+    """The part of LangGraph's serializers that is used here."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]: ...
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any: ...
+
+
+class Recent(Generic[K, V]):
+    """A map that forgets what was not asked for lately; safe to share between threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._weight = 0
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        found = self._young.get(key)
+        if found is None:
+            found = self._old.get(key)
+            if found is not None:
+                self._young[key] = found
+                self._weight += 1
+        return found
+
+    def put(self, key: K, value: V, weight: int = 1) -> None:
+        if self._weight > self._limit:
+            self._old, self._young, self._weight = self._young, {}, 0
+        self._young[key] = value
+        self._weight += weight
+
+    def clear(self) -> None:
+        self._young, self._old, self._weight = {}, {}, 0
+
+
+class Element:
+    """One stored value. `number` is None until its row is committed; the bytes are kept until then."""
+
+    __slots__ = ("base", "data", "hash", "kind", "number", "plain", "splice")
+
+    def __init__(self, digest: bytes, number: int | None = None) -> None:
+        self.hash = digest
+        self.number = number
+        self.plain = b""
+        self.kind = RAW
+        self.data = b""
+        self.base: Element | None = None
+        self.splice = (0, 0, 0, RAW)
+        """Start and length of the text in the base's bytes, where it belongs in these, kind of the rest."""
+
+    def committed(self, number: int) -> bytes:
+        """Take the number of the committed row; returns the bytes, which are kept no longer."""
+        plain, self.plain, self.data, self.base = self.plain, b"", b"", None
+        self.number = number
+        return plain
+
+
+def typed(pair: tuple[str, bytes]) -> bytes:
+    """A serializer's type and bytes as one string of bytes."""
+    name, content = pair
+    code = _CODES.get(name)
+    if code is None:
+        written = name.encode()
+        code = bytes((_OTHER, len(written))) + written
+    return code + bytes(content)
+
+
+def untyped(plain: bytes) -> tuple[str, bytes]:
+    """The inverse of `typed`; raises StorageError on bytes that it did not make."""
+    code = plain[0] if plain else None
+    if code == _OTHER:
+        end = 2 + plain[1]
+        return plain[2:end].decode(), plain[end:]
+    if code not in _NAMES:
+        raise damaged("an element of unknown type")
+    return _NAMES[code], plain[1:]
+
+
+def damaged(what: str) -> StorageError:
+    """The error for a row that cannot be what was written."""
+    return StorageError(
+        f"the checkpoints are damaged: {what}; run `orc db verify`, then restore a backup or delete the run"
+    )
+
+
+class Hasher:
+    """The keyed hash of one file, so that nobody who writes content can plan two that collide."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def __call__(self, plain: bytes) -> bytes:
+        return hashlib.blake2b(plain, digest_size=HASH_BYTES, key=self._key).digest()
+
+
+class _Pool(Generic[V]):
+    """Compressors are not safe to share, and dear to make."""
+
+    def __init__(self, make: Callable[[], V]) -> None:
+        self._make = make
+        self._idle: deque[V] = deque()
+
+    def take(self) -> V:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._make()
+
+    def give(self, item: V) -> None:
+        self._idle.append(item)
+
+
+_WORDS = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+_LARGEST = 1 << 31
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    return zstandard.ZstdCompressor(level=3, dict_data=_WORDS, write_checksum=False, write_dict_id=False)
+
+
+_compressors = _Pool(_compressor)
+_decompressors = _Pool(lambda: zstandard.ZstdDecompressor(dict_data=_WORDS))
+
+
+def pack(plain: bytes) -> tuple[int, bytes]:
+    """Kind and bytes as they are stored."""
+    if len(plain) > _SMALL:
+        compressor = _compressors.take()
+        small = compressor.compress(plain)
+        _compressors.give(compressor)
+        if len(small) < len(plain):
+            return PACKED, small
+    return RAW, plain
+
+
+def unpack(kind: int, stored: bytes) -> bytes:
+    """The inverse of `pack`; raises StorageError on bytes that it did not make."""
+    if kind == RAW:
+        return stored
+    if kind != PACKED:
+        raise damaged("an element of unknown kind")
+    decompressor = _decompressors.take()
+    try:
+        return decompressor.decompress(stored, max_output_size=_LARGEST)
+    except zstandard.ZstdError as error:
+        raise damaged(f"an element cannot be unpacked ({error})") from None
+    finally:
+        _decompressors.give(decompressor)
+
+
+def spliced(stored: bytes) -> tuple[int, int, int, int, int, bytes]:
+    """The fields of a SPLICED row: base, start, length, place, kind of the rest, the rest."""
+    fields = read_node(stored)
+    if type(fields) is not list or len(fields) != 6:
+        raise damaged("an element of unknown shape")
+    return tuple(fields)
+
+
+def read_node(stored: bytes) -> Any:
+    """Unpack our own records; they hold plain values only, so nothing in them can name code."""
+    try:
+        return ormsgpack.unpackb(stored, option=ormsgpack.OPT_NON_STR_KEYS)
+    except (ValueError, TypeError) as error:
+        raise damaged(f"a record cannot be read ({error})") from None
+
+
+def write_node(value: Any) -> bytes:
+    """The inverse of `read_node`."""
+    return ormsgpack.packb(value, option=ormsgpack.OPT_NON_STR_KEYS)
+
+
+def long_texts(value: Any, depth: int = 4) -> Iterator[str]:
+    """Long texts in a value, in their order."""
+    if type(value) is str:
+        if len(value) >= LONG:
+            yield value
+    elif depth:
+        if type(value) is dict:
+            parts: Any = value.values()
+        elif type(value) in {list, tuple}:
+            parts = value
+        else:
+            parts = (getattr(value, "content", None), getattr(value, "arg", None))
+        for part in parts:
+            yield from long_texts(part, depth - 1)

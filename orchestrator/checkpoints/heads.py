@@ -1,0 +1,132 @@
+"""A checkpoint's own record: everything but its values, and where those are.
+
+The record of a checkpoint is much like that of the one before, so it is compressed with that one as the
+dictionary. A chain of such records is bounded, so reading one never takes long.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from orchestrator.checkpoints.dictionary import HEADS
+from orchestrator.checkpoints.elements import Serializer, damaged, read_node, write_node
+
+LONGEST_CHAIN = 24
+_WHOLE, _DELTA = b"\0", b"\1"
+
+Place = Any
+"""Where a value is: bytes (the value), a number (an element), or a list of these with a tag."""
+
+
+class Head(NamedTuple):
+    """A stored checkpoint record."""
+
+    seq: int
+    space: int
+    plain: bytes
+    depth: int
+    """How many records have to be read before this one."""
+
+    def fields(self) -> tuple[tuple[str, bytes], tuple[str, bytes], dict[str, Place]]:
+        """The checkpoint without values, its metadata, and the places of its values."""
+        found = read_node(self.plain)
+        if type(found) is not list or len(found) != 5:
+            raise damaged(f"checkpoint {self.seq}")
+        return (found[0], found[1]), (found[2], found[3]), found[4]
+
+
+def record(checkpoint: tuple[str, bytes], metadata: tuple[str, bytes], places: dict[str, Place]) -> bytes:
+    """The bytes of a head."""
+    return write_node([*checkpoint, *metadata, places])
+
+
+def shrink(plain: bytes, seq: int, before: Head | None) -> tuple[bytes, int]:
+    """What is stored for a record, and its depth."""
+    if before is None or before.depth >= LONGEST_CHAIN:
+        return _WHOLE + _deflate(plain, HEADS), 0
+    return _DELTA + _number(seq - before.seq) + _deflate(plain, before.plain), before.depth + 1
+
+
+def grow(data: bytes, seq: int, head_at: Callable[[int], Head]) -> tuple[bytes, int]:
+    """The inverse of `shrink`; `head_at` gives the head at a step."""
+    if data[:1] == _WHOLE:
+        return _inflate(data[1:], HEADS, seq), 0
+    if data[:1] != _DELTA:
+        raise damaged(f"checkpoint {seq}")
+    distance, start = _read_number(data, 1)
+    before = head_at(seq - distance)
+    return _inflate(data[start:], before.plain, seq), before.depth + 1
+
+
+def base_of(data: bytes, seq: int) -> int | None:
+    """The step whose record is needed to read this one."""
+    return None if data[:1] != _DELTA else seq - _read_number(data, 1)[0]
+
+
+class Writes(NamedTuple):
+    """Pending writes of one task, as one step."""
+
+    task_id: str
+    task_path: str
+    replaces: bool
+    """Whether they take the place of earlier ones with the same index; else the earlier ones stay."""
+    items: list[tuple[int, str, Place]]
+    """Index, channel and place of each."""
+
+
+def shrink_writes(writes: Writes) -> bytes:
+    """What is stored for pending writes."""
+    return _deflate(write_node(list(writes)), HEADS)
+
+
+def grow_writes(data: bytes, seq: int) -> Writes:
+    """The inverse of `shrink_writes`; raises StorageError on a damaged row."""
+    found = read_node(_inflate(data, HEADS, seq))
+    if type(found) is not list or len(found) != 4:
+        raise damaged(f"writes {seq}")
+    return Writes(*found)
+
+
+def load(serde: Serializer, pair: tuple[str, bytes], seq: int) -> dict[str, Any]:
+    """A dictionary that was stored with a head; raises StorageError when it is none."""
+    value = serde.loads_typed(pair)
+    if type(value) is not dict:
+        raise damaged(f"checkpoint {seq}")
+    return value
+
+
+def _deflate(plain: bytes, words: bytes) -> bytes:
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, words[-32768:])
+    return packer.compress(plain) + packer.flush()
+
+
+def _inflate(data: bytes, words: bytes, seq: int) -> bytes:
+    unpacker = zlib.decompressobj(-15, words[-32768:])
+    try:
+        plain = unpacker.decompress(data)
+    except zlib.error as error:
+        raise damaged(f"step {seq} cannot be unpacked ({error})") from None
+    if not unpacker.eof:
+        raise damaged(f"step {seq} is cut short")
+    return plain
+
+
+def _number(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_number(data: bytes, start: int) -> tuple[int, int]:
+    value = shift = 0
+    for index in range(start, min(start + 9, len(data))):
+        value |= (data[index] & 0x7F) << shift
+        if data[index] < 0x80:
+            return value, index + 1
+        shift += 7
+    raise damaged("a number without end")

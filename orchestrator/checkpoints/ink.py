@@ -1,0 +1,141 @@
+"""One transaction's writing: gives numbers to new elements and turns trees into places.
+
+Nothing is remembered before `committed` is called, so a transaction that fails leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.checkpoints.caches import Caches
+from orchestrator.checkpoints.elements import DICT, LIST, SPLICED, Element, write_node
+from orchestrator.checkpoints.heads import Place
+from orchestrator.checkpoints.nodes import (
+    AS_DICT,
+    AS_LIST,
+    AS_SNAPSHOT,
+    SHORT,
+    DictNode,
+    Item,
+    ListNode,
+    Node,
+    shrink_dict,
+    shrink_list,
+)
+from orchestrator.checkpoints.rows import Rows
+from orchestrator.checkpoints.values import Snapshot, Tree
+
+
+class Ink:
+    """Writes into one transaction."""
+
+    def __init__(self, rows: Rows, caches: Caches) -> None:
+        self.rows = rows
+        self.removes = False
+        """Whether rows are removed, so that nothing remembered can be relied on."""
+        self._caches = caches
+        self._seq = 0
+        self._number = 0
+        self._new: list[tuple[int, int, bytes, bytes]] = []
+        self._elements: dict[bytes, tuple[int, list[Element]]] = {}
+        self._nodes: dict[int, Node] = {}
+        self._later: list[Callable[[], None]] = []
+
+    def next_seq(self) -> int:
+        """A number for the next step; use it or lose it."""
+        self._seq = self._seq + 1 if self._seq else self.rows.next_step()
+        return self._seq
+
+    def after_commit(self, work: Callable[[], None]) -> None:
+        self._later.append(work)
+
+    def finish(self) -> None:
+        """Write what is left, before the commit."""
+        self.rows.add_elements(self._new)
+        self._new = []
+
+    def committed(self) -> None:
+        """Remember what is now certain."""
+        for number, elements in self._elements.values():
+            for element in elements:
+                self._caches.values.committed(element, number)
+        for number, node in self._nodes.items():
+            self._caches.nodes.put(number, node, len(node.items))
+        for work in self._later:
+            work()
+
+    def place(self, tree: Tree, before: Place = None) -> Place:
+        """Where a value is, after writing what is new of it; `before` is where its last version is."""
+        if type(tree) is bytes:
+            return tree
+        if type(tree) is Element:
+            return self._numbered(tree)
+        if type(tree) is list:
+            # A list's parts do not branch, which their type does not say.
+            parts: list[Any] = tree
+            items: list[Item] = [
+                part if type(part) is bytes else part.number or self._numbered(part) for part in parts
+            ]
+            return [AS_LIST, items] if len(items) <= SHORT else self._list(items, before)
+        if type(tree) is dict:
+            old = self._dict_before(before)
+            places = {key: self.place(part, old.get(key)) for key, part in tree.items()}
+            return [AS_DICT, places] if len(places) <= SHORT else self._dict(places, before)
+        if type(tree) is Snapshot:
+            inside = before[1] if type(before) is list and before[0] == AS_SNAPSHOT else before
+            return [AS_SNAPSHOT, self.place(tree.tree, inside)]
+        raise TypeError(type(tree))
+
+    def _node(self, number: Place) -> Node | None:
+        if type(number) is not int:
+            return None
+        return self._nodes.get(number) or self._caches.nodes.get(number)
+
+    def _dict_before(self, before: Place) -> dict[str, Place]:
+        if type(before) is list and before[0] == AS_DICT:
+            return before[1]  # type: ignore[no-any-return]
+        node = self._node(before)
+        return node.items if isinstance(node, DictNode) else {}
+
+    def _list(self, items: list[Item], before: Place) -> int:
+        node = self._node(before)
+        old = node if isinstance(node, ListNode) else None
+        if old is not None and old.items == items:
+            return int(before)
+        data, depth = shrink_list(items, before if old is not None else 0, old)
+        return self._add_node(LIST, data, ListNode(items, depth))
+
+    def _dict(self, places: dict[str, Any], before: Place) -> int:
+        node = self._node(before)
+        old = node if isinstance(node, DictNode) else None
+        if old is not None and old.items == places and list(old.items) == list(places):
+            return int(before)
+        data, depth = shrink_dict(places, before if old is not None else 0, old)
+        return self._add_node(DICT, data, DictNode(places, depth))
+
+    def _add_node(self, kind: int, data: bytes, node: Node) -> int:
+        number = self._add(kind, self._caches.hasher(data), data)
+        self._nodes[number] = node
+        return number
+
+    def _numbered(self, element: Element) -> int:
+        if element.number is not None:
+            return element.number
+        known = self._elements.get(element.hash)
+        if known is not None:
+            if element not in known[1]:
+                known[1].append(element)
+            return known[0]
+        data = element.data
+        if element.kind == SPLICED and element.base is not None:
+            start, length, at, kind = element.splice
+            data = write_node([self._numbered(element.base), start, length, at, kind, element.data])
+        number = self._add(element.kind, element.hash, data)
+        self._elements[element.hash] = (number, [element])
+        return number
+
+    def _add(self, kind: int, digest: bytes, data: bytes) -> int:
+        self._number = self._number + 1 if self._number else self.rows.next_element()
+        self._new.append((self._number, kind, digest, data))
+        return self._number

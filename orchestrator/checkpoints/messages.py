@@ -1,0 +1,118 @@
+"""Messages as plain fields, so that an unchanged one is recognised and a fresh one is made in a microsecond.
+
+A message is mutable, and programs do change them in place. So nothing here trusts an object's identity
+alone: its fields are compared with the fields that it had when it was stored, and every reader gets
+objects of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import ormsgpack
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2
+
+CLASSES: dict[tuple[str, str], type[BaseMessage]] = {
+    (cls.__module__, cls.__name__): cls for cls in (AIMessage, HumanMessage, SystemMessage, ToolMessage)
+}
+KINDS = frozenset(CLASSES.values())
+_FIELDS = {cls: frozenset(cls.model_fields) for cls in KINDS}
+_CHECKED = ("tool_calls", "invalid_tool_calls", "usage_metadata", "additional_kwargs", "response_metadata")
+"""Fields that the class's own constructor looks into; a message with one filled goes through it."""
+_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+_set = object.__setattr__
+
+
+class Master(NamedTuple):
+    """What a stored message consists of; never handed out, only copied from."""
+
+    cls: type[BaseMessage]
+    fields: dict[str, Any]
+    containers: tuple[str, ...]
+    """Fields that have to be copied because they can be changed in place."""
+
+
+class NotPlainError(Exception):
+    """A value holds something else than plain data."""
+
+
+def plain_copy(value: Any) -> Any:
+    """A deep copy of plain data; raises NotPlainError for anything else."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return {key: plain_copy(item) for key, item in value.items()}
+    if kind is list:
+        return [plain_copy(item) for item in value]
+    raise NotPlainError
+
+
+def master_of(message: BaseMessage) -> Master | None:
+    """The master of a message as it is now; None when it holds more than plain data."""
+    if message.__pydantic_extra__ or message.__pydantic_private__:
+        return None
+    try:
+        fields = {key: plain_copy(value) for key, value in message.__dict__.items()}
+    except NotPlainError:
+        return None
+    return _master(type(message), fields)
+
+
+def _master(cls: type[BaseMessage], fields: dict[str, Any]) -> Master:
+    return Master(cls, fields, tuple(key for key, value in fields.items() if type(value) not in _SCALARS))
+
+
+def fresh(master: Master) -> BaseMessage:
+    """A new message equal to the stored one, sharing nothing that can be changed."""
+    fields = master.fields.copy()
+    for key in master.containers:
+        value = fields[key]
+        fields[key] = plain_copy(value) if value else type(value)()
+    message = master.cls.__new__(master.cls)
+    _set(message, "__dict__", fields)
+    _set(message, "__pydantic_fields_set__", set(fields))
+    _set(message, "__pydantic_extra__", {})
+    _set(message, "__pydantic_private__", None)
+    return message
+
+
+def is_unchanged(message: BaseMessage, fields: dict[str, Any]) -> bool:
+    """Whether a message still is what was stored with these fields."""
+    return message.__dict__ == fields and not message.__pydantic_extra__
+
+
+def master_from(packed: bytes) -> Master | None:
+    """The master of a message from its MessagePack bytes, or None when its class has to judge it.
+
+    The serializer would call the class's constructor, which takes ten times as long. For a message
+    without tool calls and metadata, which is most of them, it does nothing but check types.
+    """
+    try:
+        found = ormsgpack.unpackb(packed, ext_hook=_message, option=ormsgpack.OPT_NON_STR_KEYS)
+    except (ValueError, TypeError):
+        return None
+    return found if type(found) is Master else None
+
+
+def _message(code: int, content: bytes) -> Master | None:
+    if code != EXT_PYDANTIC_V2:
+        raise TypeError
+    module, name, fields, _ = ormsgpack.unpackb(content, ext_hook=_refuse, option=ormsgpack.OPT_NON_STR_KEYS)
+    cls = CLASSES.get((module, name))
+    if cls is None or type(fields) is not dict or fields.keys() != _FIELDS[cls]:
+        return None
+    if any(fields.get(key) for key in _CHECKED) or type(fields["content"]) is not str:
+        return None
+    if cls is ToolMessage and (type(fields["tool_call_id"]) is not str or fields["artifact"] is not None):
+        return None
+    if not all(type(fields[key]) in {str, type(None)} for key in ("id", "name")):
+        return None
+    if type(fields["additional_kwargs"]) is not dict or type(fields["response_metadata"]) is not dict:
+        return None
+    return _master(cls, fields)
+
+
+def _refuse(_code: int, _content: bytes) -> None:
+    raise TypeError

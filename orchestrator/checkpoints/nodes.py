@@ -1,0 +1,171 @@
+"""Long lists and dictionaries as rows of their own, each a difference to the version before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from orchestrator.checkpoints.elements import PACKED, RAW, damaged, pack, read_node, unpack, write_node
+
+LONGEST_CHAIN = 48
+SHORT = 8
+"""Lists and dictionaries up to this length are written where they occur."""
+
+Item: TypeAlias = "int | bytes"
+AS_LIST, AS_DICT, AS_SNAPSHOT = range(3)
+"""Tags of places that branch: `[AS_LIST, [item, …]]`, `[AS_DICT, {key: place}]`, `[AS_SNAPSHOT, place]`."""
+
+
+class ListNode(NamedTuple):
+    """A long list."""
+
+    items: list[Item]
+    depth: int
+
+
+class DictNode(NamedTuple):
+    """A long dictionary."""
+
+    items: dict[str, Any]
+    depth: int
+
+
+Node: TypeAlias = "ListNode | DictNode"
+
+
+def shrink_list(items: list[Item], number: int, before: ListNode | None) -> tuple[bytes, int]:
+    """The row of a list, and its depth; `number` is the row of the list before."""
+    if before is None or before.depth >= LONGEST_CHAIN:
+        return _pack([0, 0, 0, _differences(items)]), 0
+    old = before.items
+    keep = _common(old, items)
+    tail = _common(old[keep:][::-1], items[keep:][::-1])
+    changed = items[keep : len(items) - tail]
+    if len(changed) > max(SHORT, len(items) // 4):
+        return _pack([0, 0, 0, _differences(items)]), 0
+    return _pack([number, keep, tail, _differences(changed)]), before.depth + 1
+
+
+def shrink_dict(items: dict[str, Any], number: int, before: DictNode | None) -> tuple[bytes, int]:
+    """The row of a dictionary, and its depth. Its order counts."""
+    if before is not None and before.depth < LONGEST_CHAIN:
+        old = before.items
+        kept = [key for key in old if key in items]
+        if [*kept, *(key for key in items if key not in old)] == list(items):
+            changed = {key: place for key, place in items.items() if key not in old or old[key] != place}
+            gone = [key for key in old if key not in items]
+            if len(changed) + len(gone) <= max(SHORT, len(items) // 4):
+                return _pack([number, changed, gone]), before.depth + 1
+    return _pack([0, items, []]), 0
+
+
+def grow_list(data: bytes, list_at: Callable[[int], ListNode]) -> ListNode:
+    """The inverse of `shrink_list`."""
+    base, keep, tail, changed = _unpack(data, 4)
+    items = _sums(changed)
+    if not base:
+        return ListNode(items, 0)
+    before = list_at(base)
+    old = before.items
+    if keep + tail > len(old):
+        raise damaged("a list that is longer than the one before")
+    return ListNode(old[:keep] + items + old[len(old) - tail :], before.depth + 1)
+
+
+def grow_dict(data: bytes, dict_at: Callable[[int], DictNode]) -> DictNode:
+    """The inverse of `shrink_dict`."""
+    base, changed, gone = _unpack(data, 3)
+    if not base:
+        return DictNode(changed, 0)
+    before = dict_at(base)
+    items = {**before.items, **changed}
+    for key in gone:
+        items.pop(key, None)
+    return DictNode(items, before.depth + 1)
+
+
+def base_of(data: bytes) -> int:
+    """The row before this one; 0 for none."""
+    return int(read_node(_unpacked(data))[0])
+
+
+def numbers_in(place: Any) -> list[int]:
+    """All elements that a place names directly."""
+    if type(place) is int:
+        return [place]
+    if type(place) is list and len(place) == 2:
+        tag, inside = place
+        if tag == AS_LIST:
+            return [item for item in inside if type(item) is int]
+        if tag == AS_DICT:
+            return [number for part in inside.values() for number in numbers_in(part)]
+        return numbers_in(inside)
+    return []
+
+
+def numbers_of(node: Node) -> list[int]:
+    """All elements that a node names directly."""
+    if isinstance(node, ListNode):
+        return [item for item in node.items if type(item) is int]
+    return [number for place in node.items.values() for number in numbers_in(place)]
+
+
+def named_in_row(data: bytes) -> set[int]:
+    """All elements that a row needs: the version before, and those that are new in this one."""
+    base, *rest = read_node(_unpacked(data))
+    if len(rest) == 3:
+        found = {item for item in _sums(rest[2]) if type(item) is int}
+    else:
+        found = {number for place in rest[0].values() for number in numbers_in(place)}
+    return found | ({base} if base else set())
+
+
+def _common(one: Sequence[Item], two: Sequence[Item]) -> int:
+    """The length of the common start."""
+    shorter = min(len(one), len(two))
+    if one[:shorter] == two[:shorter]:
+        return shorter
+    return next(index for index in range(shorter) if one[index] != two[index])
+
+
+def _differences(items: Sequence[Item]) -> list[Item]:
+    """Numbers that follow each other become ones, which compress."""
+    out: list[Item] = []
+    last = 0
+    for item in items:
+        if type(item) is int:
+            out.append(item - last)
+            last = item
+        else:
+            out.append(item)
+    return out
+
+
+def _sums(items: Sequence[Item]) -> list[Item]:
+    out: list[Item] = []
+    last = 0
+    for item in items:
+        if type(item) is int:
+            last += item
+            out.append(last)
+        else:
+            out.append(item)
+    return out
+
+
+def _pack(value: list[Any] | Mapping[str, Any]) -> bytes:
+    kind, data = pack(write_node(value))
+    return bytes((kind,)) + data
+
+
+def _unpacked(data: bytes) -> bytes:
+    if not data or data[0] not in {RAW, PACKED}:
+        raise damaged("a list of unknown kind")
+    return unpack(data[0], data[1:])
+
+
+def _unpack(data: bytes, length: int) -> Any:
+    found = read_node(_unpacked(data))
+    if type(found) is not list or len(found) != length:
+        raise damaged("a list of unknown shape")
+    return found

@@ -1,0 +1,263 @@
+"""The statements on the checkpoint tables, and the rows as plain values.
+
+Knows numbers and bytes only, not what they mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+PUT, WRITES, AGAIN = range(3)
+"""Kinds of steps: a checkpoint, pending writes on one, a checkpoint whose id was put before."""
+END = (1 << 63) - 1
+"""An upper bound that is no bound."""
+_MANY = 400
+"""Parameters of one statement; SQLite allows more, but keeps such statements no longer."""
+
+
+class Thread(NamedTuple):
+    """A thread, named or only kept for its forks."""
+
+    n: int
+    id: str | None
+    parent: int | None
+    upto: int | None
+    """The last step of the parent that this thread sees."""
+
+
+class Step(NamedTuple):
+    """One appended row."""
+
+    seq: int
+    space: int
+    kind: int
+    tag: int
+    rest: bytes | str
+    parent: int | str | None
+    """The parent checkpoint: its step where it is known, else its id."""
+    data: bytes
+
+
+class Place(NamedTuple):
+    """A checkpoint id in the form in which it is indexed: uuids are ordered by time."""
+
+    tag: int
+    rest: bytes | str
+
+
+def place_of(checkpoint_id: str) -> Place:
+    """Where a checkpoint id is found; any text is an id, a uuid is a short one."""
+    if len(checkpoint_id) == 36:
+        try:
+            number = UUID(checkpoint_id)
+        except ValueError:
+            pass
+        else:
+            if str(number) == checkpoint_id:
+                written = number.bytes
+                return Place(int.from_bytes(written[:8], "big", signed=True), written[8:])
+    digest = hashlib.blake2b(checkpoint_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return Place(int.from_bytes(digest, "big", signed=True), checkpoint_id)
+
+
+def id_of(tag: int, rest: bytes | str) -> str:
+    """The inverse of `place_of`."""
+    if isinstance(rest, str):
+        return rest
+    text = (tag.to_bytes(8, "big", signed=True) + rest).hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+class Rows:
+    """One connection in a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._sql = connection.execute
+        self._many = connection.executemany
+
+    # What is there.
+
+    def meta(self, name: str) -> int | bytes:
+        found: int | bytes = self._sql("select value from ck_meta where name=?", (name,)).fetchone()[0]
+        return found
+
+    def thread(self, thread_id: str) -> Thread | None:
+        row = self._sql("select n, id, parent, upto from ck_threads where id=?", (thread_id,)).fetchone()
+        return Thread(*row) if row else None
+
+    def thread_number(self, n: int) -> Thread | None:
+        row = self._sql("select n, id, parent, upto from ck_threads where n=?", (n,)).fetchone()
+        return Thread(*row) if row else None
+
+    def threads(self) -> list[Thread]:
+        return [Thread(*row) for row in self._sql("select n, id, parent, upto from ck_threads order by n")]
+
+    def forks(self, n: int) -> list[Thread]:
+        found = self._sql("select n, id, parent, upto from ck_threads where parent=? order by n", (n,))
+        return [Thread(*row) for row in found]
+
+    def spaces(self, thread: int) -> list[tuple[str, int]]:
+        """Namespaces of a thread and their numbers."""
+        return self._sql("select ns, n from ck_spaces where thread=?", (thread,)).fetchall()
+
+    def space(self, thread: int, ns: str) -> int | None:
+        row = self._sql("select n from ck_spaces where thread=? and ns=?", (thread, ns)).fetchone()
+        return row[0] if row else None
+
+    def last(self, thread: int, upto: int = END) -> int:
+        """The last step of a thread's own, 0 without one."""
+        row = self._sql(
+            "select max((select max(seq) from ck_steps where space=s.n and seq<=?)) "
+            "from ck_spaces s where thread=?",
+            (upto, thread),
+        ).fetchone()
+        return row[0] or 0
+
+    def head(self, space: int, upto: int = END) -> Step | None:
+        """The checkpoint put last."""
+        row = self._sql(
+            "select seq, space, kind, tag, rest, parent, data from ck_steps "
+            "where space=? and seq<=? and kind=0 order by seq desc limit 1",
+            (space, upto),
+        ).fetchone()
+        return Step(*row) if row else None
+
+    def at(self, space: int, place: Place, upto: int = END) -> list[Step]:
+        """All steps on one checkpoint id, in their order."""
+        found = self._sql(
+            "select seq, space, kind, tag, rest, parent, data from ck_steps "
+            "where space=? and tag=? and seq<=? order by seq",
+            (space, place.tag, upto),
+        )
+        return [step for row in found if (step := Step(*row)).rest == place.rest]
+
+    def step(self, seq: int) -> Step | None:
+        row = self._sql(
+            "select seq, space, kind, tag, rest, parent, data from ck_steps where seq=?", (seq,)
+        ).fetchone()
+        return Step(*row) if row else None
+
+    def outline(
+        self, space: int, upto: int = END
+    ) -> list[tuple[int, int, int, bytes | str, int | str | None]]:
+        """seq, kind, tag, rest and parent of all steps, newest first."""
+        return self._sql(
+            "select seq, kind, tag, rest, parent from ck_steps where space=? and seq<=? order by seq desc",
+            (space, upto),
+        ).fetchall()
+
+    def steps(self, space: int, upto: int = END) -> Iterator[Step]:
+        """All steps of a space in their order."""
+        found = self._sql(
+            "select seq, space, kind, tag, rest, parent, data from ck_steps "
+            "where space=? and seq<=? order by seq",
+            (space, upto),
+        )
+        return (Step(*row) for row in found)
+
+    def elements(self, numbers: Sequence[int]) -> list[tuple[int, int, bytes, bytes]]:
+        """Number, kind, hash and data of elements, in no order; missing ones are left out."""
+        found = []
+        for start in range(0, len(numbers), _MANY):
+            part = numbers[start : start + _MANY]
+            padded = [*part, *[-1] * (-len(part) % 50)]
+            found += self._sql(
+                f"select n, kind, hash, data from ck_elements where n in ({','.join('?' * len(padded))})",  # noqa: S608
+                padded,
+            ).fetchall()
+        return found
+
+    def all_elements(self) -> Iterator[tuple[int, int, bytes, bytes]]:
+        return iter(self._sql("select n, kind, hash, data from ck_elements order by n"))
+
+    # What is added.
+
+    def next_step(self) -> int:
+        return (self._sql("select max(seq) from ck_steps").fetchone()[0] or 0) + 1
+
+    def next_element(self) -> int:
+        return (self._sql("select max(n) from ck_elements").fetchone()[0] or 0) + 1
+
+    def add_thread(self, thread_id: str, parent: int | None = None, upto: int | None = None) -> int:
+        added = self._sql(
+            "insert into ck_threads(id, parent, upto) values(?, ?, ?)", (thread_id, parent, upto)
+        ).lastrowid
+        return int(added or 0)
+
+    def add_space(self, thread: int, ns: str, n: int) -> None:
+        self._sql("insert into ck_spaces(thread, ns, n) values(?, ?, ?)", (thread, ns, n))
+
+    def add_step(self, step: Step) -> None:
+        self._sql("insert into ck_steps values(?, ?, ?, ?, ?, ?, ?)", step)
+
+    def add_elements(self, rows: Iterable[tuple[int, int, bytes, bytes]]) -> None:
+        self._many("insert into ck_elements values(?, ?, ?, ?)", rows)
+
+    # What is removed.
+
+    def rename_thread(self, n: int, thread_id: str | None) -> None:
+        self._sql("update ck_threads set id=? where n=?", (thread_id, n))
+
+    def drop_thread(self, n: int) -> None:
+        """Remove a thread and its steps; the last step of the file stays as a mark, so numbers only grow."""
+        self._sql("delete from ck_steps where space=0 and seq < (select max(seq) from ck_steps)")
+        self._sql(
+            "update ck_steps set space=0, kind=1, tag=0, rest='', parent=null, data=x'' "
+            "where seq=(select max(seq) from ck_steps) and space in (select n from ck_spaces where thread=?)",
+            (n,),
+        )
+        self._sql("delete from ck_steps where space in (select n from ck_spaces where thread=?)", (n,))
+        self._sql("delete from ck_spaces where thread=?", (n,))
+        self._sql("delete from ck_threads where n=?", (n,))
+
+    def trim_thread(self, n: int, bound: int) -> int:
+        """Remove a thread's steps after one, all but the last of the file; returns their bytes."""
+        where = (
+            "from ck_steps where space in (select n from ck_spaces where thread=?) and seq>? "
+            "and seq < (select max(seq) from ck_steps)"
+        )
+        size = self._sql(f"select sum(length(data) + 20) {where}", (n, bound)).fetchone()[0]
+        self._sql(f"delete {where}", (n, bound))
+        return size or 0
+
+    def drop_elements(self, numbers: Iterable[int]) -> None:
+        """Remove elements, all but the last of the file, so that numbers are never used twice."""
+        self._many(
+            "delete from ck_elements where n=? and n < (select max(n) from ck_elements)",
+            ((n,) for n in numbers),
+        )
+
+    def next_epoch(self) -> None:
+        """Tell everyone that rows are gone."""
+        self._sql("update ck_meta set value=value+1 where name='epoch'")
+
+    def pages(self) -> tuple[int, int, int]:
+        """Pages in the file, free ones among them, and their size."""
+        return (
+            self._sql("pragma page_count").fetchone()[0],
+            self._sql("pragma freelist_count").fetchone()[0],
+            self._sql("pragma page_size").fetchone()[0],
+        )
+
+    def count_steps(self, kind: int) -> int:
+        return int(
+            self._sql("select count(*) from ck_steps where kind=? and space<>0", (kind,)).fetchone()[0]
+        )
+
+    def count_elements(self) -> int:
+        return int(self._sql("select count(*) from ck_elements").fetchone()[0])
+
+    def integrity(self) -> list[str]:
+        """What SQLite says of the file; `ok` when it is whole."""
+        return [text for (text,) in self._sql("pragma quick_check")]
+
+    def lost_steps(self) -> list[int]:
+        """Steps whose namespace is gone."""
+        found = self._sql(
+            "select seq from ck_steps where space<>0 and space not in (select n from ck_spaces)"
+        )
+        return [seq for (seq,) in found]

@@ -1,0 +1,304 @@
+"""The SQLite file beneath the checkpoints: its tables, its connections, one writer per process.
+
+Other engines may take this place later: everything above uses `Storage` and the plain row classes.
+The tables stand beside those of `orchestrator.storage` in `.orc/state.db`, with a format of their own,
+and in any other file just as well.
+
+Steps are appended and never changed: `seq` grows over the whole file, so a number says what was there
+at that moment. `synchronous=normal`: what was committed survives the end of the process, however it
+ends. After a power cut the last steps may be missing, never torn; the journal syncs the same log before
+every effect, and with it all checkpoints before that.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from orchestrator.checkpoints.rows import Rows
+from orchestrator.errors import StorageError
+from orchestrator.storage import APPLICATION_ID
+
+T = TypeVar("T")
+
+FORMAT = 1
+WAIT_SECONDS = 30.0
+"""How long a write waits for other processes before it fails."""
+MEMORY = ":memory:"
+
+_TABLES = """
+create table ck_meta(name text primary key, value) without rowid;
+create table ck_threads(n integer primary key, id text unique, parent integer, upto integer);
+create index ck_threads_parent on ck_threads(parent) where parent is not null;
+create table ck_spaces(thread integer, ns text, n integer not null, primary key(thread, ns))
+  without rowid;
+create table ck_elements(n integer primary key, kind integer not null, hash blob not null,
+  data blob not null);
+create table ck_steps(seq integer primary key, space integer not null, kind integer not null,
+  tag integer not null, rest, parent, data blob not null);
+create index ck_steps_space on ck_steps(space);
+create index ck_steps_tag on ck_steps(space, tag);
+"""
+
+
+class Storage(Protocol):
+    """What the saver needs of an engine: one transaction at a time, and views of what is committed."""
+
+    key: bytes
+    """The secret of the file's hashes."""
+
+    def write(self, work: Callable[[Rows, bool], T], committed: Callable[[T], None], *, wait: bool) -> None:
+        """Run `work` in a transaction, then `committed` on its result before anyone else's turn.
+
+        `work` is told whether others committed since the last turn. Raises StorageError, and nothing is
+        kept; with `wait=False`, raises Busy instead of waiting for a turn.
+        """
+
+    def peek(self, look: Callable[[Rows, bool], T]) -> T:
+        """Look at what is committed, in a turn of its own."""
+
+    def reading(self) -> AbstractContextManager[Rows]:
+        """One consistent view, beside whatever is being written."""
+
+    def compact(self) -> None:
+        """Give unused space back."""
+
+    def close(self) -> None:
+        """Close all connections; closing twice does nothing."""
+
+
+class Busy(Exception):
+    """Another thread or process is writing."""
+
+
+def explained(error: Exception, path: Path | str) -> StorageError:
+    """What the user reads instead of SQLite's words."""
+    text = str(error)
+    if "not a database" in text or "malformed" in text or "encrypted" in text:
+        advice = "it is damaged or no file of orc; move it away or restore a backup"
+    elif "readonly" in text or "read-only" in text:
+        advice = "make the file and its folder writable, then run the same command again"
+    elif "full" in text or "disk I/O" in text or "too large" in text or "too big" in text:
+        advice = "free some disk space, then run the same command again; what was saved before is kept"
+    elif "locked" in text or "busy" in text:
+        advice = "another program holds the file; close it, then run the same command again"
+    else:
+        advice = "check that the folder is writable and that no other program holds the file"
+    return StorageError(f"cannot use the checkpoints in {path}: {text}; {advice}")
+
+
+class SqliteStorage:
+    """A file, or `:memory:`."""
+
+    def __init__(self, path: Path | str, *, shared: bool = False) -> None:
+        """Open or make the file; `shared`: another connection of this process moves the log into it."""
+        self.path = path
+        self._in_memory = str(path) == MEMORY
+        self._shared = shared
+        self._closed = False
+        self._fresh_locks()
+        with self._told():
+            self._writer = self._connect()
+            try:
+                self.key = _prepare(self._writer, path)
+                if not self._in_memory and self._writer.execute("pragma journal_mode").fetchone()[0] != "wal":
+                    self._writer.execute("pragma journal_mode=wal")
+                self._writer.execute("pragma synchronous=normal")
+                if shared:
+                    self._writer.execute("pragma wal_autocheckpoint=0")
+            except BaseException:
+                self._writer.close()
+                raise
+        self._version = -1
+
+    def _fresh_locks(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._idle: deque[sqlite3.Connection] = deque()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            str(self.path), isolation_level=None, timeout=5, check_same_thread=False, cached_statements=256
+        )
+        connection.execute("pragma cache_size=-8000")
+        return connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise explained(error, self.path) from None
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StorageError(f"the checkpoints in {self.path} are closed; open them again")
+        if self._pid != os.getpid():
+            # Connections do not survive a fork; closing them here would drop the parent's locks.
+            self._abandoned = (self._writer, self._idle)
+            self._fresh_locks()
+            with self._told():
+                self._writer = self._connect()
+                self._writer.execute("pragma synchronous=normal")
+            self._version = -1
+
+    def write(self, work: Callable[[Rows, bool], T], committed: Callable[[T], None], *, wait: bool) -> None:
+        """See `Storage.write`."""
+        with self._turn(wait), self._told():
+            self._begin(wait)
+            try:
+                done = work(Rows(self._writer), self._changed())
+                self._writer.execute("commit")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("rollback")
+                # What was seen in this turn was not acted on.
+                self._version = -1
+                raise
+            committed(done)
+
+    @contextmanager
+    def _turn(self, wait: bool) -> Iterator[None]:
+        self._check()
+        if not self._lock.acquire(blocking=wait):
+            raise Busy
+        try:
+            if self._closed:
+                self._check()
+            yield
+        finally:
+            self._lock.release()
+
+    def peek(self, look: Callable[[Rows, bool], T]) -> T:
+        """See `Storage.peek`."""
+        with self._turn(wait=True), self._told():
+            return look(Rows(self._writer), self._changed())
+
+    def _begin(self, wait: bool) -> None:
+        """Take the file's write lock. SQLite's own waiting sleeps longer and longer, which starves."""
+        until = time.monotonic() + WAIT_SECONDS
+        self._writer.execute("pragma busy_timeout=0")
+        pause = 0.0003
+        while True:
+            try:
+                self._writer.execute("begin immediate")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                    raise
+                if not wait:
+                    raise Busy from None
+                if time.monotonic() > until:
+                    raise
+                time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
+                pause = min(pause * 1.5, 0.002)
+            else:
+                self._writer.execute("pragma busy_timeout=5000")
+                return
+
+    @contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """One consistent view of what is committed."""
+        self._check()
+        if self._in_memory:
+            with self._turn(wait=True), self._told():
+                yield Rows(self._writer)
+            return
+        with self._told():
+            connection = self._borrow()
+            try:
+                connection.execute("begin")
+                yield Rows(connection)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("rollback")
+                self._idle.append(connection)
+
+    def _borrow(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+            connection.execute("pragma query_only=1")
+            return connection
+
+    def _changed(self) -> bool:
+        """Whether another connection committed since the last call; asks shared memory, no disk."""
+        version = self._writer.execute("pragma data_version").fetchone()[0]
+        changed = version != self._version
+        self._version = version
+        return bool(changed)
+
+    def compact(self) -> None:
+        """Give free pages back to the file system."""
+        with self._turn(wait=True), self._told():
+            self._writer.execute("vacuum")
+            self._writer.execute("pragma wal_checkpoint(truncate)")
+
+    def close(self) -> None:
+        """Close all connections; closing twice does nothing."""
+        if self._closed or self._pid != os.getpid():
+            return
+        with self._lock:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
+            self._writer.close()
+
+
+def _prepare(connection: sqlite3.Connection, path: Path | str) -> bytes:
+    """Check whose file it is, make the tables if they are missing; returns the key of its hashes."""
+    found = _format(connection, path)
+    if found is None:
+        connection.execute("begin immediate")
+        try:
+            if _format(connection, path) is None:
+                _make(connection)
+            connection.execute("commit")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("rollback")
+            raise
+    key = connection.execute("select value from ck_meta where name='key'").fetchone()
+    if key is None or type(key[0]) is not bytes:
+        raise StorageError(f"{path} has lost the key of its checkpoints; restore a backup")
+    return key[0]
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    if not connection.execute("select 1 from sqlite_master").fetchone():
+        connection.execute(f"pragma application_id={APPLICATION_ID}")
+    for statement in _TABLES.split(";")[:-1]:
+        connection.execute(statement)
+    rows = (("format", FORMAT), ("key", secrets.token_bytes(32)), ("epoch", 0))
+    connection.executemany("insert into ck_meta values(?, ?)", rows)
+
+
+def _format(connection: sqlite3.Connection, path: Path | str) -> int | None:
+    """The format of the checkpoints in the file; None when there are none yet and there may be."""
+    tables = {name for (name,) in connection.execute("select name from sqlite_master where type='table'")}
+    if "ck_meta" not in tables:
+        ours = connection.execute("pragma application_id").fetchone()[0] == APPLICATION_ID
+        if tables and not ours:
+            raise StorageError(
+                f"{path} belongs to another program (it has the table {sorted(tables)[0]}); "
+                "give another file, or bring its checkpoints over with `orc db import`"
+            )
+        return None
+    row = connection.execute("select value from ck_meta where name='format'").fetchone()
+    found = row[0] if row else None
+    if type(found) is not int or found < 1:
+        raise StorageError(f"{path} does not say which format its checkpoints have; restore a backup")
+    if found > FORMAT:
+        raise StorageError(
+            f"the checkpoints in {path} have format {found}, this orc knows up to {FORMAT}; "
+            "update orc (`uv tool upgrade orc-orchestrator`) to open them"
+        )
+    return found

@@ -1,0 +1,243 @@
+"""Channel values as trees of elements, and back.
+
+A list or dictionary is split, so that one more message costs one more message. What was stored before
+is recognised by the object itself (its identity and its unchanged fields) or by the hash of its bytes.
+"""
+
+from __future__ import annotations
+
+from sys import getrefcount
+from typing import Any, TypeAlias
+
+from langchain_core.messages import BaseMessage
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+
+from orchestrator.checkpoints.elements import (
+    SPLICED,
+    Element,
+    Hasher,
+    Recent,
+    Serializer,
+    damaged,
+    long_texts,
+    pack,
+    typed,
+    untyped,
+)
+from orchestrator.checkpoints.messages import KINDS, Master, fresh, is_unchanged, master_from, master_of
+
+Tree: TypeAlias = "bytes | Element | list[Tree] | dict[str, Tree] | Snapshot"
+"""Small values are their own bytes; everything that branches is a list or a dictionary."""
+
+INLINE = 160
+"""Values up to this many bytes are written where they occur."""
+INLINE_ITEM = 64
+"""The same for one item of a list or dictionary."""
+_SEEN, _KNOWN, _TEXTS = 1 << 16, 1 << 16, 1 << 12
+_LEAVES = 1 << 26
+"""Bytes of decoded or unpacked elements that are kept, twice."""
+
+Seen: TypeAlias = tuple[Any, "dict[str, Any] | None", Element]
+"""An object, the fields that it had (None: it cannot change), and its element."""
+
+
+class Leaf:
+    """An element that was read or written: a message's fields, or the serialised bytes."""
+
+    __slots__ = ("content", "element", "seen")
+
+    def __init__(self, element: Element, content: Master | bytes) -> None:
+        self.element = element
+        self.content = content
+        self.seen: Seen | None = None
+        """The object that was handed out for it last."""
+
+
+class Snapshot:
+    """The whole value of a delta channel; LangGraph tells it from a plain value."""
+
+    __slots__ = ("tree",)
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+
+
+class Values:
+    """Encodes and decodes channel values; keeps what was stored or read lately."""
+
+    def __init__(self, hasher: Hasher) -> None:
+        self._hash = hasher
+        self._seen: dict[int, Seen] = {}
+        """By identity; the entry holds the object, so that the number stays its own."""
+        self._known: Recent[bytes, Element] = Recent(_KNOWN)
+        self._texts: Recent[str, tuple[Element, int, int]] = Recent(_TEXTS)
+        self._leaves: Recent[int, Leaf] = Recent(_LEAVES)
+
+    # Encoding.
+
+    def encode(self, serde: Serializer, value: Any) -> Tree:
+        """The tree of one channel value or pending write."""
+        if type(value) is _DeltaSnapshot:
+            return Snapshot(self.encode(serde, value.value))
+        if type(value) is list and value:
+            return self._encode_list(serde, value)
+        if type(value) is dict and len(value) > 1 and all(type(key) is str for key in value):
+            return self._encode_dict(serde, value)
+        return self._encode_item(serde, value, INLINE)
+
+    def _encode_list(self, serde: Serializer, items: list[Any]) -> Tree:
+        # Written out, because this runs for every message of every step.
+        tree: list[Tree] = [
+            found[2]
+            if found is not None
+            and found[0] is item
+            and (found[1] is None or (item.__dict__ == found[1] and not item.__pydantic_extra__))
+            else self._encode_item(serde, item, INLINE_ITEM)
+            for item, found in zip(items, map(self._seen.get, map(id, items)), strict=True)
+        ]
+        if len(tree) <= INLINE and all(type(part) is bytes for part in tree):
+            whole = typed(serde.dumps_typed(items))
+            if len(whole) <= INLINE:
+                return whole
+        return tree
+
+    def _encode_dict(self, serde: Serializer, items: dict[str, Any]) -> Tree:
+        tree = {
+            key: self._encode_list(serde, item)
+            if type(item) is list and item
+            else self._encode_item(serde, item, INLINE_ITEM)
+            for key, item in items.items()
+        }
+        if all(type(part) is bytes for part in tree.values()):
+            whole = typed(serde.dumps_typed(items))
+            if len(whole) <= INLINE:
+                return whole
+        return tree
+
+    def _encode_item(self, serde: Serializer, item: Any, inline: int) -> bytes | Element:
+        found = self._seen.get(id(item))
+        if found is not None and found[0] is item and (found[1] is None or is_unchanged(item, found[1])):
+            return found[2]
+        plain = typed(serde.dumps_typed(item))
+        if len(plain) <= inline:
+            return plain
+        element = self._element(plain, item)
+        self._remember(item, element)
+        return element
+
+    def _remember(self, item: Any, element: Element) -> None:
+        if type(item) in KINDS:
+            master = master_of(item)
+            if master is not None:
+                self._note((item, master.fields, element))
+        elif type(item) is str:
+            self._note((item, None, element))
+
+    def _note(self, seen: Seen) -> None:
+        if len(self._seen) > _SEEN:
+            self._seen = {}
+        self._seen[id(seen[0])] = seen
+
+    def _element(self, plain: bytes, item: Any) -> Element:
+        digest = self._hash(plain)
+        known = self._known.get(digest)
+        if known is None:
+            known = self._make(digest, plain, item)
+            self._known.put(digest, known)
+        return known
+
+    def _make(self, digest: bytes, plain: bytes, item: Any) -> Element:
+        element = Element(digest)
+        element.plain = plain
+        texts = list(long_texts(item))
+        if not self._splice(element, texts):
+            element.kind, element.data = pack(plain)
+            self._note_texts(element, texts)
+        return element
+
+    def _note_texts(self, element: Element, texts: list[str]) -> None:
+        at = 0
+        for text in texts:
+            written = text.encode("utf-8", "replace")
+            found = element.plain.find(written, at)
+            if found >= 0:
+                at = found + len(written)
+                self._texts.put(text, (element, found, len(written)))
+
+    def _splice(self, element: Element, texts: list[str]) -> bool:
+        text = max(texts, key=len, default="")
+        source = self._texts.get(text) if text else None
+        at = element.plain.find(text.encode("utf-8", "replace")) if source is not None else -1
+        if source is None or at < 0:
+            return False
+        element.base, start, length = source
+        kind, element.data = pack(element.plain[:at] + element.plain[at + length :])
+        element.kind = SPLICED
+        element.splice = (start, length, at, kind)
+        return True
+
+    # Decoding.
+
+    def leaf(self, number: int) -> Leaf | None:
+        """What is remembered of an element."""
+        return self._leaves.get(number)
+
+    def committed(self, element: Element, number: int) -> None:
+        """Take in an element that was written."""
+        self._keep(element, number, element.committed(number))
+
+    def read(self, number: int, digest: bytes, plain: bytes) -> Leaf:
+        """Take in an element that was read; raises StorageError when its bytes are not those written."""
+        if self._hash(plain) != digest:
+            raise damaged(f"element {number} is not what was written")
+        element = self._known.get(digest)
+        if element is None or element.number is None:
+            element = Element(digest, number)
+            self._known.put(digest, element)
+        return self._keep(element, number, plain)
+
+    def _keep(self, element: Element, number: int, plain: bytes) -> Leaf:
+        master = master_from(plain[1:]) if plain[:1] == b"\0" else None
+        leaf = Leaf(element, plain if master is None else master)
+        self._leaves.put(number, leaf, len(plain))
+        return leaf
+
+    def decode(self, serde: Serializer, leaf: Leaf) -> tuple[Any, bool]:
+        """An object for an element that nobody else holds, and whether it is a message.
+
+        The object of the last time is used again when its last holder let it go and left it as it was;
+        making thousands of new ones at every call would keep Python's collector busy.
+        """
+        content, seen = leaf.content, leaf.seen
+        if type(content) is Master:
+            if seen is not None:
+                message = seen[0]
+                if getrefcount(message) == _OURS and is_unchanged(message, content.fields):
+                    self._seen[id(message)] = seen
+                    return message, True
+            return self._handed_out(leaf, fresh(content), content), True
+        value = serde.loads_typed(untyped(content))  # type: ignore[arg-type]
+        if type(value) not in KINDS:
+            return value, False
+        master = master_of(value)
+        if master is not None:
+            leaf.content = master
+            self._handed_out(leaf, value, master)
+        return value, True
+
+    def _handed_out(self, leaf: Leaf, message: BaseMessage, master: Master) -> BaseMessage:
+        leaf.seen = (message, master.fields, leaf.element)
+        self._note(leaf.seen)
+        return message
+
+
+def _references() -> int:
+    """How many references an object has that is held as `decode` holds it, and by nobody else."""
+    message = object()
+    seen = (message,)
+    del message
+    message = seen[0]
+    return getrefcount(message)
+
+
+_OURS = _references()

@@ -1,0 +1,212 @@
+"""The queue of changes and their commits: one commit takes everything that waits.
+
+Whoever needs a commit makes it, in its own thread, and takes the others' changes along; there is no
+background thread that could be starved. Pending writes wait 2 ms for the checkpoint that follows them,
+so a superstep is one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from contextlib import suppress
+
+from orchestrator.checkpoints import lineage
+from orchestrator.checkpoints.caches import Memory
+from orchestrator.checkpoints.elements import Recent
+from orchestrator.checkpoints.ink import Ink
+from orchestrator.checkpoints.operations import Operation
+from orchestrator.checkpoints.rows import Rows
+from orchestrator.checkpoints.store import WAIT_SECONDS, Busy, Storage
+from orchestrator.errors import StorageError
+
+LINGER_SECONDS = 0.002
+_THREADS = 1 << 12
+
+
+class Writer:
+    """Commits operations in the order in which they came."""
+
+    def __init__(self, storage: Storage, memory: Memory) -> None:
+        self._storage = storage
+        self._memory = memory
+        self._queue: deque[Operation] = deque()
+        self._last: Recent[str, int] = Recent(_THREADS)
+        """The last steps of threads."""
+
+    # From threads.
+
+    def put(self, operation: Operation, *, linger: bool = False) -> None:
+        """Commit; with `linger`, wait a moment for somebody else's commit. Raises StorageError."""
+        self._enqueue(operation)
+        if linger:
+            wait_for((operation.done,), LINGER_SECONDS)
+        if not operation.done.done():
+            try:
+                self.flush()
+            except StorageError:
+                self._withdraw(operation)
+                raise
+        operation.done.result()
+
+    def flush(self) -> None:
+        """Commit everything that waits; errors of an operation go to who waits for it."""
+        while self._queue:
+            self._commit(wait=True)
+
+    # From event loops.
+
+    async def aput(self, operation: Operation, *, linger: bool = False) -> None:
+        """The same; the loop is never blocked for longer than a commit takes."""
+        self._enqueue(operation)
+        try:
+            if linger:
+                await _settled(operation.done, LINGER_SECONDS)
+            if not operation.done.done():
+                await self.aflush()
+            await _settled(operation.done, None)
+        except asyncio.CancelledError:
+            with suppress(Busy, StorageError):
+                self._commit(wait=False)
+            raise
+        except StorageError:
+            self._withdraw(operation)
+            raise
+        operation.done.result()
+
+    async def aflush(self) -> None:
+        """Commit everything that waits, giving way while another process or thread writes."""
+        until = time.monotonic() + WAIT_SECONDS
+        pause = 0.0003
+        while self._queue:
+            try:
+                self._commit(wait=time.monotonic() > until)
+            except Busy:
+                await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - no secret
+                pause = min(pause * 1.5, 0.002)
+
+    def position(self, thread: str) -> int:
+        """The last step that a thread sees; asks the disk only when another process wrote."""
+        return self._storage.peek(lambda rows, changed: self._position(thread, rows, changed))
+
+    def _position(self, thread: str, rows: Rows, changed: bool) -> int:
+        if changed:
+            self._catch_up(rows)
+        known = self._last.get(thread)
+        if known is None:
+            known = lineage.position(rows, thread)
+            if known:
+                self._last.put(thread, known)
+        return known
+
+    def _enqueue(self, operation: Operation) -> None:
+        operation.prepare(self._memory.caches)
+        self._queue.append(operation)
+
+    def _withdraw(self, operation: Operation) -> None:
+        with suppress(ValueError):
+            self._queue.remove(operation)
+
+    def _take(self) -> list[Operation]:
+        """What goes into one transaction; an operation that removes rows goes alone."""
+        batch: list[Operation] = []
+        while self._queue and not (batch and (batch[0].alone or self._queue[0].alone)):
+            batch.append(self._queue.popleft())
+        return batch
+
+    def _commit(self, *, wait: bool) -> None:
+        batch: list[Operation] = []
+
+        def work(rows: Rows, changed: bool) -> Ink:
+            if changed:
+                self._catch_up(rows)
+            batch.extend(self._take())
+            return self._apply(rows, batch)
+
+        try:
+            self._storage.write(work, self._committed, wait=wait)
+        except Busy:
+            raise
+        except Exception as error:
+            if not batch:
+                raise
+            self._failed(batch, error)
+        except BaseException:
+            self._queue.extendleft(reversed(batch))
+            raise
+        for operation in batch:
+            if not operation.done.done():
+                operation.done.set_result(None)
+
+    def _failed(self, batch: list[Operation], error: Exception) -> None:
+        """Find whose fault it is by giving each a transaction of its own."""
+        if len(batch) == 1:
+            batch[0].done.set_exception(error)
+            return
+        for operation in batch:
+            self._alone(operation)
+
+    def _alone(self, operation: Operation) -> None:
+        def work(rows: Rows, changed: bool) -> Ink:
+            if changed:
+                self._catch_up(rows)
+            return self._apply(rows, [operation])
+
+        try:
+            self._storage.write(work, self._committed, wait=True)
+        except Exception as error:  # noqa: BLE001 - as above
+            operation.done.set_exception(error)
+
+    def _apply(self, rows: Rows, batch: list[Operation]) -> Ink:
+        caches = self._memory.caches
+        ink = Ink(rows, caches)
+        for operation in batch:
+            if operation.caches is not caches:
+                operation.prepare(caches)
+            seq = operation.apply(ink, caches)
+            if seq:
+                ink.after_commit(lambda thread=operation.thread, seq=seq: self._last.put(thread, seq))  # type: ignore[misc]
+        ink.finish()
+        return ink
+
+    def _committed(self, ink: Ink) -> None:
+        if ink.removes:
+            self._last.clear()
+            self._memory.forget(self._memory.caches.epoch + 1)
+        else:
+            ink.committed()
+
+    def _catch_up(self, rows: Rows) -> None:
+        """Another connection committed: forget what may have moved."""
+        self._last.clear()
+        epoch = int(rows.meta("epoch"))
+        if epoch != self._memory.caches.epoch:
+            self._memory.forget(epoch)
+
+
+async def _settled(done: Future[None], seconds: float | None) -> None:
+    """Wait until an operation is over, or the time is. Cancelling the wait does not cancel it."""
+    if done.done():
+        return
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def wake(*_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def wake_soon(_: object) -> None:
+        with suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(wake)
+
+    done.add_done_callback(wake_soon)
+    timer = loop.call_later(seconds, wake) if seconds is not None else None
+    try:
+        await waiter
+    finally:
+        if timer is not None:
+            timer.cancel()
