@@ -104,9 +104,8 @@ class Branches:
     def fork(self, source: Branch, step: Step | None, name: str, end: int) -> Branch:
         """Add a branch that starts before a step, or at the end of its source (`end`, the last event).
 
-        Raises UsageError for a name that is taken or is none. The checkpoints are forked by the caller.
+        It counts as removed until the caller has forked the checkpoints too.
         """
-        self.check_name(source.run, name)
         count = self._connection.execute(
             "select count(*) from branches where run=?", (source.run,)
         ).fetchone()[0]
@@ -128,6 +127,7 @@ class Branches:
             agent=source.agent,
             approves=False,
             reason="",
+            removed=True,
         )
         self._insert(branch)
         return branch

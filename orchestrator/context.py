@@ -18,6 +18,7 @@ from orchestrator.limits import Budget
 from orchestrator.llm.base import ChatModel
 from orchestrator.safety.policy import Policy
 from orchestrator.settings import Settings, Tier
+from orchestrator.snapshots import Snapshots
 from orchestrator.tools.base import Tool, ToolContext
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Context:
     tool_context: ToolContext
     approves: bool = False
     """`--yes`: what would be asked inside the workspace is approved."""
+    snapshots: Snapshots | None = None
+    """Keeps the files around every call that may write; None where that is not possible."""
     killed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by the second Ctrl-C: the running call ends now."""
 

@@ -46,7 +46,9 @@ Kind = Literal[
     "error",
     "model",
     "exchange",
-    "observed",
+    "resume",
+    "snapshot",
+    "served",
     "fork",
     "undo",
     "redo",
@@ -98,6 +100,11 @@ _COLUMNS = "seq, at, run, branch, turn, node, step, agent, kind, call, seconds, 
 _STORED = _COLUMNS.removeprefix("seq, ")
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|passw|credential)")
 _SECRET_SHAPE = re.compile(r"\b(sk-[\w-]{16,}|gh[pousr]_\w{20,}|AKIA[0-9A-Z]{16}|xox[abpr]-[\w-]{10,})")
+
+
+def scope() -> dict[str, str]:
+    """Node, step and agent that the events of this task belong to."""
+    return dict(_SCOPE.get())
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -164,6 +171,7 @@ class Journal:
         self._listeners = list(listeners)
         self._secrets = secrets_of(os.environ)
         self._kept: set[str] = set()
+        self._said: set[str] = set()
         logs = root / FOLDER / "logs"
         try:
             logs.mkdir(parents=True, exist_ok=True)
@@ -224,6 +232,12 @@ class Journal:
             Event(at=time.time(), run=self.run, turn=self.turn, kind=kind, fields=fields, **_SCOPE.get())  # type: ignore[arg-type]
         )
 
+    def note_once(self, text: str) -> None:
+        """Store a note for the person, unless it was said in this turn and process already."""
+        if text not in self._said:
+            self._said.add(text)
+            self.write("note", text=text)
+
     def of_call(self, call: str, kind: Kind) -> Event | None:
         """The last event of a kind that belongs to a tool call, as far as this branch sees."""
         condition, values = seen_events(self.place.seen)
@@ -237,6 +251,11 @@ class Journal:
     def of_turn(self) -> list[Event]:
         """All events of this turn, oldest first."""
         return seen_by(self._connection, self.run, self.place.seen, self.turn)
+
+    def is_same(self, recorded: Any, value: Any) -> bool:
+        """Whether a value is what was recorded, secrets aside."""
+        text = writable(redact(json.dumps(value, ensure_ascii=False, default=str), self._secrets))
+        return bool(json.loads(text) == recorded)
 
     def keep(self, text: str) -> str:
         """Store a long text once, without its secrets; returns its digest, for `kept`."""

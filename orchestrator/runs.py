@@ -119,6 +119,12 @@ class Runs:
         )
         return [self._run(row) for row in rows]
 
+    def newest(self) -> Run:
+        """The run that was worked on last; raises UsageError when there is none."""
+        for run in self.list(1):
+            return run
+        raise UsageError('there is no run here yet; start one with orc run "…"')
+
     def last_resumable(self) -> Run:
         """The newest run that did not end; raises UsageError when there is none."""
         for run in self.list(1000):

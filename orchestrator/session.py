@@ -9,13 +9,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.branches import Status
-from orchestrator.errors import BudgetExceeded, Interrupted, OrcError, UsageError, WaitingForApproval
+from orchestrator.errors import (
+    BudgetExceeded,
+    Interrupted,
+    OrcError,
+    StorageError,
+    UsageError,
+    WaitingForApproval,
+)
 from orchestrator.events import Event, Journal, Listener, Place
 from orchestrator.interrupts import Stop, listening
 from orchestrator.runs import RESUMABLE, Run, Runs
@@ -125,11 +132,14 @@ class Session:
         if request is not None:
             # Before langgraph is loaded, which takes seconds: a run cut off until then knows its request.
             journal.write("turn", request=request, sandbox=sandbox)
+        else:
+            journal.write("resume", sandbox=sandbox)
         status: Status = "stopped"
         reason = ""
         spent = None
         try:
             async with self._opened(row, loaded, journal) as (context, graph):
+                await _keep_files(context, journal)
                 for note in loaded.notes:
                     journal.show("note", text=note)
                 told = len(_answers(journal))
@@ -165,7 +175,7 @@ class Session:
             context = assembly.context(loaded, journal, model=self.options.model, approves=bool(row.approves))
             stack.push_async_callback(assembly.close_models, context)
             saver = await stack.enter_async_context(open_saver(self.root))
-            journal.position = lambda: getattr(saver, "position", lambda _: 0)(row.branch)
+            journal.position = lambda: saver.position(row.branch)
             yield context, assembly.graph(self.root, context.agents, saver)
 
     async def _drive(self, graph: Any, context: Context, row: Run, request: str | None) -> dict[str, Any]:
@@ -174,12 +184,14 @@ class Session:
         from langgraph.runtime import RunControl  # noqa: PLC0415
         from langgraph.types import Command  # noqa: PLC0415
 
+        from orchestrator.state import first_input  # noqa: PLC0415
+
         config = {"configurable": {"thread_id": row.branch}, "recursion_limit": 100_000}
         asked = _asked(context.journal, row)
         context.journal.enter("turn", task=f"turn {row.turns}", seq=asked.seq - 1)
         # The journal has the request without its secrets.
         request = request or str(asked.fields["request"])
-        step: Any = None if await _is_saved(graph, row) else _first_input(request, row)
+        step: Any = None if await _is_saved(graph, row) else first_input(request, row.turns)
         while True:
             stop = Stop(RunControl(), context.killed, context.journal)
             with listening(stop) if self.options.handles_signals else nullcontext():
@@ -213,6 +225,16 @@ def _resumable(runs: Runs, run: str | None) -> Run:
     return row
 
 
+async def _keep_files(context: Context, journal: Journal) -> None:
+    """Keep the files as the turn finds them, so that it can be replayed among them."""
+    known = any(event.kind == "snapshot" for event in journal.of_turn())
+    if known or context.snapshots is None:
+        return
+    with suppress(StorageError):
+        taken = await asyncio.to_thread(context.snapshots.take)
+        journal.write("snapshot", id=taken.id, left_out=list(taken.notes))
+
+
 async def _is_saved(graph: Any, row: Run) -> bool:
     """Whether the turn has a checkpoint: it then starts with nothing but that.
 
@@ -230,21 +252,6 @@ def _asked(journal: Journal, row: Run) -> Event:
             f'{row.name} was cut off before its request was saved; say it again: `orc run -c {row.name} "…"`'
         )
     return asked
-
-
-def _first_input(request: str, row: Run) -> dict[str, Any]:
-    from langchain_core.messages import HumanMessage  # noqa: PLC0415
-
-    return {
-        "messages": [HumanMessage(request, id=f"{row.turns}-request")],
-        "request": request,
-        "turn": row.turns,
-        "plan": [],
-        "results": None,
-        "replans": 0,
-        "answer": "",
-        "status": "done",
-    }
 
 
 def _answers(journal: Journal) -> list[Event]:

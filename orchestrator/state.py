@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypedDict
 
-from langchain_core.messages import AnyMessage
+from langchain_core.messages import AnyMessage, HumanMessage
 from langgraph.graph.message import add_messages
 
 StepStatus = Literal["todo", "done", "failed"]
@@ -66,6 +66,20 @@ class State(TypedDict, total=False):
     answer: str
     status: Literal["done", "failed"]
     """How the turn ended."""
+
+
+def first_input(request: str, turn: int) -> dict[str, Any]:
+    """What a turn starts with."""
+    return {
+        "messages": [HumanMessage(request, id=f"{turn}-request")],
+        "request": request,
+        "turn": turn,
+        "plan": [],
+        "results": None,
+        "replans": 0,
+        "answer": "",
+        "status": "done",
+    }
 
 
 class Verdict(TypedDict):

@@ -228,7 +228,7 @@ class Terminal:
         return Done(self._process.returncode, out, self.seen)
 
 
-def wait_for(path: Path, seconds: float = 15) -> None:
+def wait_for(path: Path, seconds: float = 40) -> None:
     """Wait until a file is there."""
     until = time.monotonic() + seconds
     while not path.exists() and time.monotonic() < until:

@@ -12,12 +12,24 @@ from orchestrator.checkpoints.store import SqliteStorage
 from orchestrator.checkpoints.transfer import export_to, import_from
 from orchestrator.storage import state_path
 
-__all__ = ["Checkpointer", "Point", "export_to", "import_from", "open_saver", "strict_serializer"]
+__all__ = [
+    "Checkpointer",
+    "Point",
+    "export_to",
+    "import_from",
+    "open_saver",
+    "saver_of",
+    "strict_serializer",
+]
 
 
 @asynccontextmanager
 async def open_saver(root: Path) -> AsyncIterator[Checkpointer]:
     """Open the workspace's checkpoints; raises StorageError when the file is not usable."""
-    storage = SqliteStorage(state_path(root), shared=True)
-    async with Checkpointer.over(storage) as saver:
+    async with saver_of(root) as saver:
         yield saver
+
+
+def saver_of(root: Path) -> Checkpointer:
+    """The workspace's checkpoints, for whoever closes them; raises StorageError."""
+    return Checkpointer.over(SqliteStorage(state_path(root), shared=True))

@@ -50,7 +50,7 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(request: tuple[str, ...], run_id: str | None, workspace: Path | None, **options: Any) -> None:
     """Work on a REQUEST in this folder; `-` or a pipe adds text from standard input."""
     text = _request(request)
-    _go(workspace, options, text, run_id)
+    go({**options, "workspace": workspace}, text, run_id)
 
 
 @click.command(epilog="\b\nExamples:\n  orc resume\n  orc resume r-7f3a --yes\n")
@@ -58,7 +58,7 @@ def run(request: tuple[str, ...], run_id: str | None, workspace: Path | None, **
 @shared
 def resume(run_id: str | None, workspace: Path | None, **options: Any) -> None:
     """Go on with a RUN that stopped, waits for approval or was cut off; the newest one by default."""
-    _go(workspace, options, None, run_id)
+    go({**options, "workspace": workspace}, None, run_id)
 
 
 def _request(words: tuple[str, ...]) -> str:
@@ -71,8 +71,8 @@ def _request(words: tuple[str, ...]) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _go(workspace: Path | None, options: dict[str, Any], request: str | None, run_id: str | None) -> None:
-    """Run a request, or resume when there is none."""
+def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None:
+    """Run a request, or resume when there is none, and end the process as the run ended."""
     from orchestrator.cli.ask import approver, person_is_there  # noqa: PLC0415
     from orchestrator.cli.models import fetch_before_use  # noqa: PLC0415
     from orchestrator.cli.view import JsonView, QuietView, TerminalView  # noqa: PLC0415
@@ -83,7 +83,7 @@ def _go(workspace: Path | None, options: dict[str, Any], request: str | None, ru
 
     if os.environ.get("NO_COLOR"):
         click.get_current_context().color = False
-    root = nearest_workspace(workspace or Path.cwd())
+    root = nearest_workspace(options["workspace"] or Path.cwd())
     view = JsonView() if options["as_json"] else QuietView() if options["quiet"] else TerminalView()
     session = Session(
         root,

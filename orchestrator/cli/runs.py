@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.opened import opened_runs
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    import sqlite3
-
-    from orchestrator.runs import Runs
+    from orchestrator.runs import Run, Runs
 
 _COLORS = {"done": "green", "running": "cyan", "waiting": "yellow", "failed": "red"}
 
 
 @click.group(epilog="\b\nExamples:\n  orc runs list\n  orc runs list --json -n 5\n  orc runs show r-7f3a\n")
-@click.pass_context
-def runs(ctx: click.Context) -> None:
+def runs() -> None:
     """List runs and show what they did."""
-    if os.environ.get("NO_COLOR"):
-        ctx.color = False
-
-
-def _open() -> tuple[Runs, sqlite3.Connection] | None:
-    """The runs of this workspace; None when it has no state yet."""
-    from orchestrator.runs import Runs  # noqa: PLC0415
-    from orchestrator.storage import open_state, state_path  # noqa: PLC0415
-    from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
-
-    root = nearest_workspace(Path.cwd())
-    if not state_path(root).exists():
-        return None
-    connection = open_state(root)
-    return Runs(connection, root), connection
 
 
 @runs.command("list")
@@ -47,8 +28,11 @@ def _open() -> tuple[Runs, sqlite3.Connection] | None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each run.")
 def list_runs(number: int, as_json: bool) -> None:
     """List the newest runs of this workspace."""
-    opened = _open()
-    found = opened[0].list(number) if opened else []
+    try:
+        with opened_runs() as (_, index):
+            found = index.list(number)
+    except UsageError:
+        found = []
     if as_json:
         for run in found:
             click.echo(json.dumps(asdict(run)))
@@ -58,33 +42,49 @@ def list_runs(number: int, as_json: bool) -> None:
     for run in found:
         moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.updated))
         status = click.style(f"{run.status:8}", fg=_COLORS.get(run.status))
-        click.echo(f"{run.id:8} {status} {moment}  {run.turns:2} turns  {run.agent or '-':12} {run.title}")
+        branch = "" if run.branch_name == "main" else f"[{run.branch_name}] "
+        click.echo(
+            f"{run.id:8} {status} {moment}  {run.turns:2} turns  {run.agent or '-':12} {branch}{run.title}"
+        )
 
 
 @runs.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--json", "as_json", is_flag=True, help="Every event as a JSON line.")
 def show(run_id: str, as_json: bool) -> None:
-    """Show what happened in a RUN, event by event; nothing is run."""
-    from orchestrator.events import read_events  # noqa: PLC0415
+    """Show what happened in a RUN, or on one branch of it (RUN/BRANCH), event by event; nothing is run.
 
-    opened = _open()
-    if opened is None:
-        raise UsageError(f"no run {run_id!r}: this workspace has no runs yet")
-    index, connection = opened
-    run = index.get(run_id)
-    events = read_events(connection, run.id)
+    The numbers in the margin are steps: `orc fork RUN@12` starts a new branch there.
+    """
+    with opened_runs(run_id) as (_, index):
+        show_run(index, index.get(run_id), as_json=as_json)
+
+
+def show_run(index: Runs, run: Run, *, as_json: bool) -> None:
+    """Show a branch with its events, and the tree of branches where there are several."""
+    from orchestrator.events import seen_by  # noqa: PLC0415
+
+    branch = index.branches.get(run.branch)
+    events = seen_by(index.connection, run.id, index.branches.lineage(branch))
     if as_json:
         for event in events:
             click.echo(event.model_dump_json())
         return
     from rich.console import Console  # noqa: PLC0415
 
+    from orchestrator.cli.tree import tree_lines  # noqa: PLC0415
     from orchestrator.cli.view import TerminalView, when  # noqa: PLC0415
 
-    click.echo(f"{run.id} · {run.status} · {run.turns} turns · started {when(run.created)} · {run.title}")
+    click.echo(f"{run.name} · {run.status} · {run.turns} turns · started {when(run.created)} · {run.title}")
     if run.reason:
         click.echo(f"stopped because: {run.reason}")
+    tree = list(tree_lines(index, run.id))
+    if len(tree) > 1:
+        click.echo("\n".join(tree))
     view = TerminalView(Console(highlight=False), is_live=False)
+    steps = index.branches.steps(branch)
     for event in events:
+        while len(steps) > 1 and steps[1].seq < event.seq:
+            steps.pop(0)
+        view.step = steps[0].number if steps and steps[0].seq < event.seq else 0
         view(event)

@@ -62,6 +62,9 @@ class TerminalView(QuietView):
         self._steps: list[Mapping[str, Any]] = []
         self._spinner: Progress | None = None
         self._task: TaskID | None = None
+        self.step: int | None = None
+        """Number of the step that is printed in the margin; None prints no margin."""
+        self._last_step = 0
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -93,7 +96,12 @@ class TerminalView(QuietView):
             self._spinner.update(self._task, description=text)
 
     def _print(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True)
+        margin = ""
+        if self.step is not None:
+            number = f"@{self.step}" if self.step and self.step != self._last_step else ""
+            margin = f"[dim]{number:>5}[/] "
+            self._last_step = self.step
+        self.console.print(f"{margin}{text}", soft_wrap=True)
 
     def _on_turn(self, event: Event) -> None:
         self._print(f"[bold]{event.run}[/] [dim]turn {event.turn} · sandbox: {event.fields['sandbox']}[/]")

@@ -16,7 +16,7 @@ from langgraph.types import Command, interrupt
 from orchestrator.context import Context, enter
 from orchestrator.nodes.intent import NOT_ASKED
 from orchestrator.nodes.messages import last_answer
-from orchestrator.state import SpecialistState, Verdict
+from orchestrator.state import SpecialistState, Step, Verdict
 
 
 async def approval(
@@ -36,7 +36,7 @@ async def approval(
     attended = [call for call in asked if call not in unattended]
     decisions = {str(call["id"]): _unattended(verdicts[str(call["id"])]) for call in unattended}
     if attended:
-        answers = _answers(interrupt(_payload(attended, verdicts, step["agent"])), len(attended))
+        answers = _answers(interrupt(_payload(attended, verdicts, step)), len(attended))
         decisions |= {str(call["id"]): answer for call, answer in zip(attended, answers, strict=True)}
     for call in asked:
         context.journal.write(
@@ -60,8 +60,9 @@ def _is_asked(verdicts: dict[str, Verdict], call: ToolCall) -> bool:
     return verdict is not None and verdict["decision"] == "ask"
 
 
-def _payload(calls: list[ToolCall], verdicts: dict[str, Verdict], agent: str) -> dict[str, Any]:
+def _payload(calls: list[ToolCall], verdicts: dict[str, Verdict], step: Step) -> dict[str, Any]:
     return {
+        "step": step["id"],
         "action_requests": [
             {
                 "name": call["name"],
@@ -69,7 +70,7 @@ def _payload(calls: list[ToolCall], verdicts: dict[str, Verdict], agent: str) ->
                 "description": verdicts[str(call["id"])]["why"],
                 "rule": verdicts[str(call["id"])]["rule"],
                 "inside": verdicts[str(call["id"])]["inside"],
-                "agent": agent,
+                "agent": step["agent"],
             }
             for call in calls
         ],

@@ -21,6 +21,7 @@ from langgraph.runtime import Runtime
 from orchestrator.context import Context, enter
 from orchestrator.errors import StorageError, ToolError
 from orchestrator.nodes.circles import CUT_OFF, counts, refusals, repeats
+from orchestrator.nodes.keeping import Keeping
 from orchestrator.nodes.messages import FINISH, last_answer
 from orchestrator.nodes.prompts import SMALL_RESULT_CHARACTERS
 from orchestrator.state import SpecialistState, Verdict
@@ -85,25 +86,24 @@ async def _run(call: ToolCall, verdicts: Mapping[str, Verdict], context: Context
     """Run one call, or serve what the journal knows of it."""
     identifier, tool, journal = str(call["id"]), context.tools[call["name"]], context.journal
     recorded = journal.of_call(identifier, "tool_result")
-    if recorded is not None:
+    if recorded is not None and journal.is_same(recorded.fields.get("arguments", {}), call["args"]):
+        journal.write("served", call=identifier, tool=tool.name)
         return str(recorded.fields["text"])
-    cut_off = journal.of_call(identifier, "tool_intent") is not None
-    if cut_off and not (tool.effects.is_read_only or tool.effects.repeatable):
-        journal.write("tool_result", call=identifier, tool=tool.name, status="unknown", text=CUT_OFF)
+    kept = Keeping(tool, call, verdicts[identifier], context)
+    about: dict[str, Any] = {"tool": tool.name, "arguments": call["args"]}
+    intent = journal.of_call(identifier, "tool_intent")
+    if intent is not None and not (tool.effects.is_read_only or tool.effects.repeatable):
+        about |= {**kept.began(intent), **await kept.after()}
+        journal.write("tool_result", call=identifier, **about, status="unknown", text=CUT_OFF)
         return CUT_OFF
     context.budget.check()
-    journal.write("tool_intent", call=identifier, tool=tool.name, arguments=call["args"])
+    about |= await kept.before()
+    journal.write("tool_intent", call=identifier, **about)
     started = time.monotonic()
     status, text = await _outcome(tool, call, verdicts[identifier], context)
-    event = journal.write(
-        "tool_result",
-        call=identifier,
-        seconds=time.monotonic() - started,
-        tool=tool.name,
-        arguments=call["args"],
-        status=status,
-        text=text,
-    )
+    seconds = time.monotonic() - started
+    about |= await kept.after()
+    event = journal.write("tool_result", call=identifier, seconds=seconds, **about, status=status, text=text)
     context.budget.count(event)
     return text
 

@@ -9,6 +9,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +20,16 @@ from orchestrator.errors import StorageError
 from orchestrator.snapshots.cache import Cache
 from orchestrator.snapshots.compare import Trees
 from orchestrator.snapshots.doors import Doors
-from orchestrator.snapshots.model import SNAPSHOTS, Applied, Change, Edge, Plan, Snapshot, SnapshotLimits
+from orchestrator.snapshots.model import (
+    SNAPSHOTS,
+    Applied,
+    Change,
+    Edge,
+    Entry,
+    Plan,
+    Snapshot,
+    SnapshotLimits,
+)
 from orchestrator.snapshots.objects import Objects
 from orchestrator.snapshots.planning import changed_paths, looked_at, make_plan
 from orchestrator.snapshots.restoring import Restoration
@@ -71,6 +82,30 @@ class Snapshots:
         with self._open():
             entry = self._trees.whole(snapshot, path)
             return self._objects.read(entry.id) if entry.kind in {"file", "link"} else None
+
+    def lay_out(self, snapshot: str, into: Path) -> None:
+        """Write a snapshot into another folder, which holds nothing else afterwards but its own `.orc`.
+
+        For looking at: what was left out is missing, and no link leads out. Raises StorageError.
+        """
+        with self._open():
+            for old in into.iterdir():
+                if old.name != FOLDER:
+                    shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+            for path, _, entry in self._trees.differences(self._objects.put("tree", b""), snapshot):
+                self._lay(entry, into / path)
+
+    def _lay(self, entry: Entry, path: Path) -> None:
+        if entry.kind == "folder":
+            path.mkdir(parents=True, exist_ok=True)
+        elif entry.kind == "file":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self._objects.read(entry.id))
+            path.chmod(entry.mode | stat.S_IRUSR | stat.S_IWUSR)
+        elif entry.kind == "link":
+            target = os.fsdecode(self._objects.read(entry.id))
+            if not os.path.isabs(target) and ".." not in Path(target).parts:  # noqa: PTH117
+                path.symlink_to(target)
 
     def plan(self, edges: Sequence[Edge]) -> Plan:
         """What undoing calls would do; changes nothing. Raises StorageError.

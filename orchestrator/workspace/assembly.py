@@ -29,6 +29,7 @@ from orchestrator.llm.wire import Exchange, Wire
 from orchestrator.safety.policy import Policy
 from orchestrator.sandbox.detect import detect
 from orchestrator.settings import ModelSettings, Settings, Tier, chosen_model
+from orchestrator.snapshots import Snapshots
 from orchestrator.tools.base import ToolContext
 from orchestrator.tools.registry import TOOLS
 from orchestrator.workspace.folders import builtin_folder
@@ -116,6 +117,7 @@ def context(loaded: Loaded, journal: Journal, *, model: str | None = None, appro
         policy=Policy(root, Path.home(), sandbox),
         tool_context=ToolContext(root=root, sandbox=sandbox, settings=settings.tools, cancel=killed),
         approves=approves,
+        snapshots=Snapshots(root),
         killed=killed,
     )
 

@@ -1,0 +1,39 @@
+"""The branches of a run, drawn as a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from orchestrator.branches import Branch
+from orchestrator.runs import Runs
+
+_COLORS = {"done": "green", "running": "cyan", "waiting": "yellow", "failed": "red"}
+
+
+def tree_lines(runs: Runs, run: str) -> Iterator[str]:
+    """A line for each branch, children below their parents."""
+    branches = runs.branches.of(run)
+    current = runs.get(run)
+    children: dict[str, list[Branch]] = {}
+    for branch in branches:
+        children.setdefault(branch.parent, []).append(branch)
+
+    def lines(parent: str, indent: str) -> Iterator[str]:
+        own = children.get(parent, [])
+        for index, branch in enumerate(own):
+            is_last = index == len(own) - 1
+            fork = "" if not parent else "└─ " if is_last else "├─ "
+            mark = click.style(" ← current", bold=True) if branch.id == current.branch else ""
+            at = f" from @{branch.forked_at}" if parent else ""
+            status = (
+                "cut off" if branch.status == "running" and current.status == "cut off" else branch.status
+            )
+            shown = click.style(status, fg=_COLORS.get(status))
+            turns = f"{branch.turns} turn{'' if branch.turns == 1 else 's'}"
+            yield f"{indent}{fork}{branch.name}{at} · {turns} · {shown}{mark}"
+            below = indent if not parent else indent + ("   " if is_last else "│  ")
+            yield from lines(branch.id, below)
+
+    yield from lines("", "")

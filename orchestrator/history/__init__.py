@@ -1,0 +1,1 @@
+"""What can be done with runs that are there already: fork, compare, replay, undo."""

@@ -1,0 +1,142 @@
+"""Compare two points of one run or of two: what was said, decided, called, changed and spent."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from orchestrator.branches import Seen
+from orchestrator.events import Event, seen_by
+from orchestrator.history.points import Point
+from orchestrator.runs import Runs
+
+SECTIONS = ("messages", "decisions", "tools")
+LONGEST = 200
+"""Characters of one line; the journal has the rest."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What was spent up to a point."""
+
+    model_calls: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: Decimal = Decimal(0)
+    unpriced_calls: int = 0
+    """Model calls whose price is not known; they are not in `usd`."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened up to a point, a line for each thing."""
+
+    point: str
+    messages: list[str]
+    decisions: list[str]
+    tools: list[str]
+    totals: Totals
+    snapshot: str
+    """The files as the last call that wrote left them; empty when no call wrote."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two stories differ."""
+
+    a: Story
+    b: Story
+    lines: dict[str, list[str]]
+    """By section, the lines of a unified diff, `-` for what only `a` has; empty where both are the same."""
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the two went the same way."""
+        return not any(self.lines.values()) and self.a.snapshot == self.b.snapshot
+
+
+def compare(runs: Runs, a: Point, b: Point) -> Comparison:
+    """Compare two points."""
+    one, other = story(runs, a), story(runs, b)
+    lines = {name: _diff(getattr(one, name), getattr(other, name)) for name in SECTIONS}
+    return Comparison(one, other, lines)
+
+
+def events_of(runs: Runs, point: Point) -> list[Event]:
+    """The events before a point, as its branch sees them."""
+    lineage = runs.branches.lineage(point.branch)
+    if point.step is not None:
+        position = next(i for i, part in enumerate(lineage) if part.branch == point.step.branch)
+        lineage = (Seen(point.step.branch, point.step.seq), *lineage[position + 1 :])
+    return seen_by(runs.connection, point.run.id, lineage)
+
+
+def story(runs: Runs, point: Point) -> Story:
+    """Tell what happened up to a point."""
+    events = events_of(runs, point)
+    told = {name: [line for event in events for line in _TELL[name](event)] for name in SECTIONS}
+    snapshots = [str(event.fields["after"]) for event in events if event.fields.get("after")]
+    return Story(point.name, **told, totals=totals(events), snapshot=snapshots[-1] if snapshots else "")
+
+
+def totals(events: Iterable[Event]) -> Totals:
+    """Add up what calls took."""
+    counts = {"model_calls": 0, "tool_calls": 0, "input_tokens": 0, "output_tokens": 0, "unpriced_calls": 0}
+    usd = Decimal(0)
+    for event in events:
+        if event.kind == "model_call":
+            counts["model_calls"] += 1
+            counts["input_tokens"] += event.fields.get("input_tokens", 0)
+            counts["output_tokens"] += event.fields.get("output_tokens", 0)
+            counts["unpriced_calls"] += event.fields.get("usd") is None
+            usd += Decimal(event.fields.get("usd") or 0)
+        elif event.kind == "tool_result":
+            counts["tool_calls"] += 1
+    return Totals(**counts, usd=usd)
+
+
+def _messages(event: Event) -> list[str]:
+    if event.kind == "turn":
+        return [f"user: {line}" for line in str(event.fields["request"]).splitlines()]
+    if event.kind == "answer":
+        return [f"answer: {line}" for line in str(event.fields["text"]).splitlines()]
+    return []
+
+
+def _decisions(event: Event) -> list[str]:
+    fields = event.fields
+    if event.kind == "route":
+        return [f"route: {fields['agent']} ({fields['decided_by']})"]
+    if event.kind == "plan":
+        return [f"plan {step['id']}: {step['agent']}: {_line(step['goal'])}" for step in fields["steps"]]
+    if event.kind == "verdict":
+        return [f"verdict on {fields['tool']}: {fields['decision']} ({fields['rule']})"]
+    if event.kind == "approval":
+        return [f"approval of {fields['tool']}: {fields['type']}"]
+    if event.kind == "step":
+        return [f"step {event.step}: {fields['status']}: {_line(fields['text'])}"]
+    return []
+
+
+def _tools(event: Event) -> list[str]:
+    if event.kind != "tool_result":
+        return []
+    fields = event.fields
+    call = json.dumps(fields.get("arguments", {}), ensure_ascii=False, sort_keys=True)
+    return [f"{fields['tool']} {_line(call)} → {fields['status']}: {_line(str(fields['text']))}"]
+
+
+_TELL = {"messages": _messages, "decisions": _decisions, "tools": _tools}
+
+
+def _line(text: str) -> str:
+    one = " ".join(text.split())
+    return one if len(one) <= LONGEST else f"{one[: LONGEST - 1]}…"
+
+
+def _diff(a: Sequence[str], b: Sequence[str]) -> list[str]:
+    return list(difflib.unified_diff(a, b, lineterm="", n=1))[2:]

@@ -1,0 +1,67 @@
+"""Fork a run at any moment, and go from branch to branch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.branches import Branch
+from orchestrator.errors import UsageError
+from orchestrator.events import Journal, Place
+from orchestrator.history.points import Point
+from orchestrator.runs import Run, Runs
+
+
+def fork(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "try") -> Run:
+    """Add a branch that starts at a point and make it the current one; nothing is run.
+
+    The caller holds the run's lock. Costs the same at any length. Raises UsageError for a bad name.
+    """
+    from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
+
+    name = name or runs.branches.free_name(point.run.id, stem)
+    runs.branches.check_name(point.run.id, name)
+    with saver_of(root) as saver:
+        branch = runs.branches.fork(point.branch, point.step, name, _last_event(runs, point.branch))
+        position = point.step.position if point.step else saver.position(branch.parent)
+        saver.fork(branch.parent, branch.id, position)
+    runs.branches.update(branch.id, position=position, removed=0)
+    runs.switch(point.run.id, branch.id)
+    run = runs.get(f"{point.run.id}/{name}")
+    journal = Journal(runs.connection, root, Place(run.id, run.turns, runs.branches.lineage(branch)))
+    journal.write("fork", point=point.name, name=name)
+    journal.close()
+    return run
+
+
+def switch(runs: Runs, run: Run) -> None:
+    """Make a branch the one that its run goes on with when none is named."""
+    if run.is_current:
+        raise UsageError(f"{run.id} is on {run.branch_name} already")
+    runs.switch(run.id, run.branch)
+
+
+def remove(runs: Runs, run: Run) -> None:
+    """Take a branch out of the tree; raises UsageError for the current one and for one with branches on it.
+
+    Its events stay in the journal, which is never thinned out one by one.
+    """
+    if run.is_current:
+        raise UsageError(
+            f"{run.id} is on {run.branch_name}; `orc switch {run.id}/OTHER` first, then remove it"
+        )
+    standing = [branch.name for branch in runs.branches.of(run.id) if branch.parent == run.branch]
+    if standing:
+        raise UsageError(f"{', '.join(standing)} stands on {run.branch_name}; remove that first")
+    runs.branches.update(run.branch, removed=1)
+
+
+def rename(runs: Runs, run: Run, name: str) -> None:
+    """Give a branch another name; raises UsageError for one that is taken."""
+    runs.branches.check_name(run.id, name)
+    runs.branches.update(run.branch, name=name)
+
+
+def _last_event(runs: Runs, branch: Branch) -> int:
+    """The last event of the run, whichever branch it is on."""
+    row = runs.connection.execute("select max(seq) from events where run=?", (branch.run,)).fetchone()
+    return int(row[0] or 0)

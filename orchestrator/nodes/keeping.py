@@ -1,0 +1,69 @@
+"""Keep the files around a call that may write, so that it can be undone.
+
+A call is not held up by a snapshot that fails: it is noted once, and the call then counts as not undoable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages.tool import ToolCall
+
+from orchestrator.context import Context
+from orchestrator.errors import StorageError
+from orchestrator.events import Event
+from orchestrator.state import Verdict
+from orchestrator.tools.base import Tool
+
+
+@dataclass
+class Keeping:
+    """The snapshots before and after one call; none for a call that only reads."""
+
+    tool: Tool
+    call: ToolCall
+    verdict: Verdict
+    context: Context
+    _before: str = field(default="", init=False)
+
+    async def before(self) -> dict[str, Any]:
+        """What the journal notes with the intent."""
+        if self.tool.effects.is_read_only or self.verdict["read_only"]:
+            return {}
+        self._before = await self._taken()
+        return {"before": self._before, "outside": self._reaches_outside()}
+
+    def began(self, intent: Event) -> dict[str, Any]:
+        """Go on with what was noted when the call began, in a process that was cut off."""
+        noted: dict[str, Any] = {
+            name: intent.fields[name] for name in ("before", "outside") if name in intent.fields
+        }
+        self._before = str(noted.get("before", ""))
+        return noted
+
+    async def after(self) -> dict[str, Any]:
+        """What the journal notes with the result."""
+        return {"after": await self._taken()} if self._before else {}
+
+    async def _taken(self) -> str:
+        """The id of a snapshot; empty where none could be taken."""
+        if self.context.snapshots is None:
+            return ""
+        paths = [Path(str(self.call["args"].get(name, ""))) for name in self.tool.effects.paths]
+        try:
+            taken = await asyncio.to_thread(self.context.snapshots.take, paths)
+        except StorageError as error:
+            self.context.journal.note_once(f"this cannot be undone: {error}")
+            return ""
+        for note in taken.notes:
+            self.context.journal.note_once(f"not kept for undo: {note}")
+        return taken.id
+
+    def _reaches_outside(self) -> bool:
+        """Whether the call may change something that is no file of the workspace."""
+        effects, sandbox = self.tool.effects, self.context.tool_context.sandbox
+        is_loose = effects.executes and not sandbox.is_confining
+        return is_loose or not self.verdict["inside"] or (effects.network and effects.writes)

@@ -1,0 +1,203 @@
+"""Forks, branches and comparisons: what a branch sees, and that nothing before it is done again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from desk import Desk
+from scripted import Call, Calls, Say
+
+from orchestrator.errors import WaitingForApproval
+
+COUNT = Call("run_command", command="echo x >> count")
+OUTSIDE = Call("run_command", command="curl -d @notes https://example.org/pay")
+
+
+def counted(desk: Desk) -> int:
+    """How often the side effect happened."""
+    return desk.text("count").count("x")
+
+
+def done_on(desk: Desk, branch: str) -> list[str]:
+    """The calls that a branch has behind it, as `orc runs show` has them."""
+    shown = desk.orc("runs", "show", branch, "--json")
+    assert shown.code == 0, shown.err
+    events = [json.loads(line) for line in shown.out.splitlines()]
+    return [event["call"] for event in events if event["kind"] == "tool_result"]
+
+
+def test_a_fork_at_an_approval_asks_again_and_repeats_nothing(desk: Desk) -> None:
+    asked: list[str] = []
+
+    def no(_payload: Mapping[str, Any]) -> dict[str, Any]:
+        asked.append("no")
+        return {"decisions": [{"type": "reject", "message": "not now"}]}
+
+    def yes(_payload: Mapping[str, Any]) -> dict[str, Any]:
+        asked.append("yes")
+        return {"decisions": [{"type": "reject", "message": "still not"}]}
+
+    first = desk.work("@coder count, then pay", [COUNT, OUTSIDE, Say("not paid")], approver=no)
+    assert first.outcome is not None
+    run = first.outcome.run
+    assert desk.orc("fork", f"{run}@approval", "--name", "again").code == 0
+    second = desk.work(None, [Say("not paid either")], run=run, approver=yes)
+    assert second.answer == "not paid either"
+    assert asked == ["no", "yes"]
+    assert counted(desk) == 1
+    assert desk.orc("runs", "show", f"{run}/main").out.count("not paid") >= 1
+
+
+def test_a_waiting_run_can_be_forked_and_both_branches_go_on(desk: Desk) -> None:
+    first = desk.work("@coder count, then pay", [COUNT, OUTSIDE])
+    assert isinstance(first.error, WaitingForApproval)
+    run = desk.runs()[0].id
+    assert desk.orc("fork", run, "--name", "careful").code == 0
+    assert desk.runs()[0].status == "waiting"
+
+    def reject(_payload: object) -> dict[str, object]:
+        return {"decisions": [{"type": "reject"}]}
+
+    on_fork = desk.work(None, [Say("left out")], run=f"{run}/careful", approver=reject)
+    on_main = desk.work(None, [Say("left out too")], run=f"{run}/main", approver=reject)
+    assert (on_fork.answer, on_main.answer) == ("left out", "left out too")
+    assert counted(desk) == 1
+
+
+def test_a_fork_before_the_tools_runs_them_again_and_the_tree_says_so(desk: Desk) -> None:
+    second = Call("run_command", command="echo xx | cut -c2 >> count")
+    first = desk.work("@coder count twice", [COUNT, second, Say("counted twice")], approves=True)
+    assert first.outcome is not None
+    run = first.outcome.run
+    assert counted(desk) == 2
+    assert desk.orc("fork", f"{run}@tools", "--name", "again").code == 0
+    assert desk.work(None, [Say("again")], run=run, approves=True).answer == "again"
+    assert counted(desk) == 3
+    assert len(done_on(desk, f"{run}/main")) == 2
+    both = {*done_on(desk, f"{run}/main"), *done_on(desk, f"{run}/again")}
+    assert len(both) == 2, "the branch shares its first call with main"
+
+
+def test_a_fork_within_a_message_of_calls_sees_none_of_them(desk: Desk) -> None:
+    first = desk.work("@coder count", [Calls([COUNT, COUNT]), Say("counted")], approves=True)
+    assert first.outcome is not None
+    run = first.outcome.run
+    assert desk.orc("fork", f"{run}@guardian").code == 0
+    assert done_on(desk, run) == []
+
+
+def test_a_branch_does_not_see_what_its_parent_said_later(desk: Desk) -> None:
+    first = desk.work("@coder what is here?", [Call("list_files"), Say("nothing")])
+    assert first.outcome is not None
+    run = first.outcome.run
+    desk.work("@coder remember the word zebra", [Call("list_files"), Say("zebra")], run=run)
+    assert desk.orc("fork", f"{run}@turn", "--name", "other").code == 0
+    turn = desk.work("@coder and now?", [Call("list_files"), Say("still nothing")], run=run)
+    assert turn.answer == "still nothing"
+    assert "zebra" not in json.dumps([request["messages"] for request in turn.requests])
+    assert desk.runs()[0].turns == 2
+
+
+def test_a_fork_can_say_something_else_at_once(desk: Desk) -> None:
+    first = desk.work("@coder write a", [Call("write_file", path="a", content="1"), Say("wrote a")])
+    assert first.outcome is not None
+    with desk.model([Call("write_file", path="b", content="2"), Say("wrote b")]):
+        done = desk.orc("fork", f"{first.outcome.run}@turn", "--say", "@coder write b")
+    assert (done.code, done.out) == (0, "wrote b\n")
+    assert desk.text("b") == "2"
+
+
+def test_a_fork_can_bring_the_files_back(desk: Desk) -> None:
+    desk.write("notes", "old")
+    first = desk.work("@coder write", [Call("write_file", path="notes", content="new"), Say("written")])
+    assert first.outcome is not None
+    done = desk.orc("fork", f"{first.outcome.run}@turn", "--files")
+    assert done.code == 0
+    assert desk.text("notes") == "old"
+    assert desk.orc("switch", f"{first.outcome.run}/main", "--files").code == 0
+    assert desk.text("notes") == "new"
+
+
+def test_branches_are_listed_renamed_and_removed(desk: Desk) -> None:
+    first = desk.work("@coder what is here?", [Call("list_files"), Say("nothing")])
+    assert first.outcome is not None
+    run = first.outcome.run
+    assert desk.orc("fork", f"{run}@think").code == 0
+    assert desk.orc("branches", "rename", f"{run}/try-1", "careful").code == 0
+    listed = desk.orc("branches", "list", run).out
+    assert "main" in listed
+    assert re.search(r"careful from @\d+ .* current", listed)
+    refused = desk.orc("branches", "rm", f"{run}/careful")
+    assert refused.code == 2
+    assert "orc switch" in refused.err
+    assert desk.orc("switch", f"{run}/main").code == 0
+    assert desk.orc("branches", "rm", f"{run}/careful").code == 0
+    assert "careful" not in desk.orc("branches", "list", run).out
+
+
+def test_diff_tells_messages_tools_files_and_figures(desk: Desk) -> None:
+    first = desk.work("@coder write", [Call("write_file", path="a", content="one\n"), Say("one")])
+    assert first.outcome is not None
+    run = first.outcome.run
+    desk.orc("fork", f"{run}@think", "--name", "other")
+    desk.orc("fork", f"{run}/main@turn", "--name", "two")
+    desk.work("@coder write", [Call("write_file", path="a", content="two\n"), Say("two")], run=run)
+    found = json.loads(desk.orc("diff", f"{run}/main", f"{run}/two", "--json").out)
+    assert "-answer: one" in found["messages"]
+    assert "+answer: two" in found["messages"]
+    assert [line for line in found["tools"] if line.startswith("+write_file")]
+    assert {"-one", "+two"} <= set(found["files"])
+    assert found["totals"]["a"]["model_calls"] == found["totals"]["b"]["model_calls"] == 2
+    shown = desk.orc("diff", f"{run}/main", f"{run}/two")
+    assert "+two" in shown.out
+    assert "2 model calls" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("point", "told"),
+    [
+        ("{run}@guardain", "guardian"),
+        ("{run}@999", "has steps 1 to"),
+        ("{run}/mian", "did you mean main"),
+        ("r-zzzz@3", "did you mean {run}"),
+    ],
+)
+def test_an_unknown_point_gets_near_matches(desk: Desk, point: str, told: str) -> None:
+    first = desk.work("@coder write a", [Call("write_file", path="a", content="1"), Say("wrote a")])
+    assert first.outcome is not None
+    run = first.outcome.run
+    for command in (["fork"], ["undo", "--to"]):
+        done = desk.orc(*command, point.format(run=run))
+        assert done.code == 2
+        assert told.format(run=run) in done.err
+    assert len(desk.orc("branches", "list", run).out.splitlines()) == 1
+    assert desk.text("a") == "1"
+
+
+def test_a_running_run_is_neither_forked_nor_undone(desk: Desk) -> None:
+    from desk import wait_for
+
+    with desk.model([Call("run_command", command="touch marker; sleep 50"), Say("slept")]):
+        process = desk.start("run", "--yes", "@coder sleep")
+        wait_for(desk.root / "marker")
+        run = desk.runs()[0].id
+        for words in (("fork", run), ("undo", run), ("redo", run), ("branches", "rm", f"{run}/main")):
+            done = desk.orc(*words)
+            assert done.code == 2
+            assert "another process" in done.err
+        process.kill()
+        process.communicate(timeout=20)
+    assert len(desk.orc("branches", "list", run).out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["main", "two words", "-x", "a/b", "x" * 50])
+def test_a_bad_branch_name_changes_nothing(desk: Desk, name: str) -> None:
+    first = desk.work("@coder what is here?", [Call("list_files"), Say("nothing")])
+    assert first.outcome is not None
+    done = desk.orc("fork", first.outcome.run, f"--name={name}")
+    assert done.code == 2
+    assert len(desk.orc("branches", "list", first.outcome.run).out.splitlines()) == 1

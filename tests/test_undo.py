@@ -1,0 +1,170 @@
+"""Undo and redo: files byte for byte, with the conversation, and never over somebody else's work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from desk import Desk
+from scripted import Call, Say
+
+from orchestrator.runs import Runs
+from orchestrator.storage import open_state
+
+
+def contents(root: Path) -> dict[str, tuple[object, ...]]:
+    """Every path of the workspace with its kind, mode and content."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if name.split("/")[0] == ".orc":
+            continue
+        mode = path.lstat().st_mode & 0o7777
+        if path.is_symlink():
+            found[name] = ("link", str(path.readlink()))
+        elif path.is_dir():
+            found[name] = ("folder", mode)
+        else:
+            found[name] = ("file", mode, path.read_bytes())
+    return found
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -r src && rm data.bin",
+        "mv src/main.py moved.py; mv src lib",
+        "sed -i s/one/two/ src/main.py && chmod 600 src/main.py",
+        'printf \'import shutil, os\\nshutil.rmtree("src")\\nos.mkdir("new")\\n\' > s.py; python3 s.py',
+        "ln -sf data.bin link; rmdir empty; truncate -s 3 data.bin; echo x >> ignored.log",
+        "git init -q nested && echo hi > nested/file && rm -rf empty",
+    ],
+)
+def test_a_shell_command_is_undone_byte_for_byte_with_the_conversation(desk: Desk, command: str) -> None:
+    desk.write("src/main.py", "one\n").chmod(0o755)
+    desk.write("ignored.log", "log\n")
+    desk.write(".gitignore", "*.log\n")
+    (desk.root / "data.bin").write_bytes(bytes(range(256)) * 40)
+    (desk.root / "link").symlink_to("src/main.py")
+    (desk.root / "empty").mkdir()
+    before = contents(desk.root)
+    turn = desk.work(
+        "@coder tidy and delete up", [Call("run_command", command=command), Say("tidied")], approves=True
+    )
+    assert turn.answer == "tidied", turn.shown
+    after = contents(desk.root)
+    assert after != before
+    preview = desk.orc("undo", "--dry-run")
+    assert preview.code == 0
+    assert contents(desk.root) == after
+    assert desk.orc("undo").code == 0
+    assert contents(desk.root) == before
+    assert desk.runs()[0].turns == 0
+    assert desk.orc("redo").code == 0
+    assert contents(desk.root) == after
+    assert desk.runs()[0].turns == 1
+
+
+def test_what_the_user_changed_since_is_left_alone(desk: Desk) -> None:
+    desk.write("a", "mine\n")
+    desk.work(
+        "@coder write",
+        [
+            Call("write_file", path="a", content="agent\n"),
+            Call("write_file", path="b", content="agent\n"),
+            Say("written"),
+        ],
+    )
+    desk.write("a", "mine again\n")
+    done = desk.orc("undo", "--json")
+    found = json.loads(done.out)
+    assert [each["path"] for each in found["conflicts"]] == ["a"]
+    assert desk.text("a") == "mine again\n"
+    assert not (desk.root / "b").exists()
+
+
+def test_files_and_conversation_can_be_undone_apart(desk: Desk) -> None:
+    desk.work("@coder write", [Call("write_file", path="a", content="1\n"), Say("written")])
+    run = desk.runs()[0]
+    assert desk.orc("undo", "--files").code == 0
+    assert not (desk.root / "a").exists()
+    assert desk.runs()[0].turns == 1
+    assert desk.orc("redo").code == 0
+    assert desk.text("a") == "1\n"
+    assert desk.orc("undo", run.id, "--chat").code == 0
+    assert desk.text("a") == "1\n"
+    assert desk.runs()[0].turns == 0
+    assert desk.orc("undo", "--files", "--chat").code == 2
+
+
+def test_undo_goes_to_any_step_and_the_run_goes_on_from_there(desk: Desk) -> None:
+    script = [
+        Call("write_file", path="a", content="1\n"),
+        Call("write_file", path="a", content="2\n"),
+        Say("written twice"),
+    ]
+    desk.work("@coder write twice", script)
+    run = desk.runs()[0].id
+    assert desk.orc("undo", "--to", f"{run}@tools").code == 0
+    assert desk.text("a") == "1\n"
+    assert desk.runs()[0].status == "stopped"
+    assert desk.work(None, [Say("as planned")], run=run).answer == "as planned"
+    assert desk.text("a") == "2\n"
+
+
+def test_nothing_to_undo_and_nothing_to_redo_are_said(desk: Desk) -> None:
+    assert desk.orc("undo").code == 2
+    desk.work("@coder look", [Call("list_files"), Say("nothing")])
+    assert desk.orc("redo").code == 2
+    assert desk.orc("undo").code == 0
+    again = desk.orc("undo")
+    assert again.code == 2
+    assert "no turn left" in again.err
+
+
+def test_redo_is_refused_after_new_work(desk: Desk) -> None:
+    desk.work("@coder write", [Call("write_file", path="a", content="1\n"), Say("written")])
+    run = desk.runs()[0].id
+    desk.orc("undo")
+    desk.work("@coder write", [Call("write_file", path="b", content="1\n"), Say("written")], run=run)
+    done = desk.orc("redo")
+    assert done.code == 2
+    assert f"orc switch {run}/main --files" in done.err
+    assert desk.orc("switch", f"{run}/main", "--files").code == 0
+    assert (desk.text("a"), (desk.root / "b").exists()) == ("1\n", False)
+
+
+def test_effects_outside_the_workspace_are_listed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def approve(_payload: object) -> dict[str, object]:
+        return {"decisions": [{"type": "approve"}]}
+
+    call = Call("run_command", command="cp a /opt/copied || true")
+    desk.write("a", "1")
+    desk.work("@coder copy", [call, Say("copied")], approver=approve)
+    found = json.loads(desk.orc("undo", "--dry-run", "--json").out)
+    assert found["outside"] == ["run_command cp a /opt/copied || true"]
+
+
+def test_a_call_cut_off_by_a_crash_can_be_undone(desk: Desk) -> None:
+    from desk import wait_for
+
+    with desk.model([Call("run_command", command="echo half > a; touch marker; sleep 60")]):
+        process = desk.start("run", "--yes", "@coder write a")
+        wait_for(desk.root / "marker")
+        process.kill()
+        process.communicate()
+    desk.work(None, [Say("it may have run")])
+    assert desk.text("a") == "half\n"
+    assert desk.orc("undo").code == 0
+    assert not (desk.root / "a").exists()
+
+
+def test_an_undo_keeps_every_branch(desk: Desk) -> None:
+    desk.work("@coder write", [Call("write_file", path="a", content="1\n"), Say("written")])
+    run = desk.runs()[0].id
+    desk.orc("undo")
+    connection = open_state(desk.root)
+    names = [branch.name for branch in Runs(connection, desk.root).branches.of(run)]
+    connection.close()
+    assert names == ["main", "undo-1"]
