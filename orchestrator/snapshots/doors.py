@@ -60,6 +60,8 @@ class Doors:
         if os.geteuid() == 0:
             return
         parents = {action.path.rpartition("/")[0] or ROOT for action in actions}
+        # To move a folder away, the kernel wants to write in it.
+        parents |= {action.path for action in actions if action.seen.kind == "folder" != action.target.kind}
         ways = {ROOT} | {way for parent in parents - {ROOT} for way in ways_to(parent)}
         for way in sorted(ways, key=_depth):
             with contextlib.suppress(OSError), place(self._root, way) as at:

@@ -131,11 +131,19 @@ class Restoration:
         if action.verb == "mode":
             # A folder gets its mode when all that is in it is done.
             if action.target.kind == "file":
-                set_mode(at, action.target.mode)
+                self._set_mode(staging, at, action)
         elif action.verb == "delete":
             self._take_out(staging, at, action)
         else:
             self._put_in(staging, at, action)
+
+    def _set_mode(self, staging: int, at: Place, action: Action) -> None:
+        if os.stat(at[1], dir_fd=at[0], follow_symlinks=False).st_nlink == 1:
+            set_mode(at, action.target.mode)
+            return
+        # A file with several names may have one that is not part of this: that one keeps its mode.
+        self._staged[action.path] = self._stage(staging, action.target)
+        self._put_in(staging, at, action)
 
     def _came_out(self, staged: Place, action: Action) -> bool:
         """Whether what was swapped out is what the plan saw."""
