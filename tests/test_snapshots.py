@@ -267,3 +267,23 @@ def test_what_is_not_named_is_pruned_and_the_rest_stays_whole(kept: Snapshots) -
         kept.changes(lost, edge[1])
     assert (kept.root / "a.txt").read_text() == "now"
     assert undo(kept, call(kept, lambda: shell(kept.root, "rm -rf src"))) == []
+
+
+def test_copies_of_private_files_are_for_their_owner_only(kept: Snapshots) -> None:
+    kept.take()
+    assert stat.S_IMODE((kept.root / ".orc" / "snapshots").stat().st_mode) == 0o700
+
+
+def test_another_name_of_a_file_keeps_its_mode(kept: Snapshots) -> None:
+    edge = call(kept, lambda: shell(kept.root, "chmod 755 bin"))
+    shell(kept.root, "ln bin mine")
+    assert undo(kept, edge) == []
+    modes = [stat.S_IMODE((kept.root / name).stat().st_mode) for name in ("bin", "mine")]
+    assert modes == [0o644, 0o755]
+
+
+@pytest.mark.parametrize("wrong", ["", "HEAD", "0" * 40, "../../x", "a" * 7])
+def test_what_is_no_snapshot_is_refused(kept: Snapshots, wrong: str) -> None:
+    known = kept.take().id
+    with pytest.raises(StorageError, match="snapshot"):
+        kept.plan([(known, wrong)])

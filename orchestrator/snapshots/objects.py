@@ -22,10 +22,13 @@ from typing import Literal
 from orchestrator.errors import StorageError
 
 Kind = Literal["blob", "tree"]
-_LOOSE_AT_MOST = 64
+_LOOSE_AT_MOST, _LOOSE_BYTES = 64, 1 << 20
+"""What is in a pack is copied when git packs again; what is loose is compressed again."""
 _PENDING_BYTES = 32 << 20
 _PACK_TYPES: dict[Kind, int] = {"tree": 2, "blob": 3}
 _SAMPLE = 1 << 16
+_FAST = ("-c", "core.bigFileThreshold=1m", "-c", "pack.compression=1")
+"""No deltas between large files: they take a minute for little."""
 _ID = re.compile("[0-9a-f]{40}")
 
 
@@ -88,8 +91,9 @@ class Objects:
 
     def flush(self) -> None:
         """Write what was put. Raises OSError or StorageError; then nothing counts as written."""
-        pending, self._pending, self._pending_bytes = self._pending, {}, 0
-        if len(pending) <= _LOOSE_AT_MOST:
+        pending, size = self._pending, self._pending_bytes
+        self._pending, self._pending_bytes = {}, 0
+        if len(pending) <= _LOOSE_AT_MOST and size <= _LOOSE_BYTES:
             for name, (kind, content) in pending.items():
                 self._write_loose(name, kind, content)
             return
@@ -184,7 +188,7 @@ class Objects:
         for path in self.refs.iterdir():
             if path.name not in kept and path.stat().st_mtime <= older_than:
                 path.unlink()
-        self.git("repack", "-a", "-d", "-q")
+        self.git(*_FAST, "repack", "-a", "-d", "-q")
         self.git("prune", "--expire=now")
         return max(0, before - self._bytes())
 

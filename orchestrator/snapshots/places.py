@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from functools import cache
 
 _PATH = getattr(os, "O_PATH", os.O_RDONLY)
 _FOLDER = _PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -71,7 +72,7 @@ def exchange(one: Place, other: Place) -> bool:
 
 def sync_disk(folder: int) -> None:
     """Bring all that was written to the disk of a folder onto it. Raises OSError."""
-    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    call = getattr(_libc(), "syncfs", None)
     if call is None:
         os.sync()
     elif call(folder) != 0:
@@ -89,8 +90,13 @@ def move(source: Place, to: Place) -> None:
     os.rename(source[1], to[1], src_dir_fd=source[0], dst_dir_fd=to[0])
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _rename(source: Place, to: Place, flags: int) -> bool:
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    call = getattr(_libc(), "renameat2", None)
     if call is None:
         return False
     if call(source[0], os.fsencode(source[1]), to[0], os.fsencode(to[1]), flags) == 0:
