@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from orchestrator.checkpoints.caches import Caches
 from orchestrator.checkpoints.decoding import Decoder
-from orchestrator.checkpoints.elements import DICT, LIST, SPLICED, Serializer, spliced
+from orchestrator.checkpoints.elements import DICT, LIST, RAW, SPLICED, Serializer, spliced
 from orchestrator.checkpoints.heads import load
 from orchestrator.checkpoints.ink import Ink
 from orchestrator.checkpoints.nodes import named_in_row, numbers_in
@@ -35,6 +35,9 @@ def collect(ink: Ink, caches: Caches) -> int:
         todo = {link for number in todo for link in links.get(number, ())} - needed
         needed |= todo
     unneeded = [(n, len(data)) for n, _, _, data in rows.all_elements() if n not in needed]
+    if unneeded and unneeded[-1][0] == max(links):
+        # The last one stays as a mark, so that its number is not given again.
+        rows.blank_element(unneeded.pop()[0], RAW, caches.hasher(b""))
     rows.drop_elements(n for n, _ in unneeded)
     return freed + sum(size + _ROW_BYTES for _, size in unneeded)
 

@@ -225,11 +225,11 @@ class Rows:
         return size or 0
 
     def drop_elements(self, numbers: Iterable[int]) -> None:
-        """Remove elements, all but the last of the file, so that numbers are never used twice."""
-        self._many(
-            "delete from ck_elements where n=? and n < (select max(n) from ck_elements)",
-            ((n,) for n in numbers),
-        )
+        self._many("delete from ck_elements where n=?", ((n,) for n in numbers))
+
+    def blank_element(self, n: int, kind: int, digest: bytes) -> None:
+        """Take an element's content away, but not its row."""
+        self._sql("update ck_elements set kind=?, hash=?, data=x'' where n=?", (kind, digest, n))
 
     def next_epoch(self) -> None:
         """Tell everyone that rows are gone."""
