@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ from orchestrator.errors import (
     BudgetExceeded,
     Interrupted,
     OrcError,
-    StorageError,
     UsageError,
     WaitingForApproval,
 )
@@ -139,7 +138,6 @@ class Session:
         spent = None
         try:
             async with self._opened(row, loaded, journal) as (context, graph):
-                await _keep_files(context, journal)
                 for note in loaded.notes:
                     journal.show("note", text=note)
                 told = len(_answers(journal))
@@ -169,6 +167,7 @@ class Session:
     async def _opened(self, row: Run, loaded: Loaded, journal: Journal) -> AsyncIterator[tuple[Context, Any]]:
         """Everything that the turn needs, closed at its end."""
         from orchestrator.checkpoints import open_saver  # noqa: PLC0415 - langgraph takes seconds
+        from orchestrator.nodes.keeping import keep_files  # noqa: PLC0415
         from orchestrator.workspace import assembly  # noqa: PLC0415
 
         async with AsyncExitStack() as stack:
@@ -176,6 +175,7 @@ class Session:
             stack.push_async_callback(assembly.close_models, context)
             saver = await stack.enter_async_context(open_saver(self.root))
             journal.position = lambda: saver.position(row.branch)
+            await keep_files(context)
             yield context, assembly.graph(self.root, context.agents, saver)
 
     async def _drive(self, graph: Any, context: Context, row: Run, request: str | None) -> dict[str, Any]:
@@ -223,16 +223,6 @@ def _resumable(runs: Runs, run: str | None) -> Run:
     if row.status not in RESUMABLE:
         raise UsageError(f'{row.name} is {row.status}; say more with `orc run -c {row.name} "…"`')
     return row
-
-
-async def _keep_files(context: Context, journal: Journal) -> None:
-    """Keep the files as the turn finds them, so that it can be replayed among them."""
-    known = any(event.kind == "snapshot" for event in journal.of_turn())
-    if known or context.snapshots is None:
-        return
-    with suppress(StorageError):
-        taken = await asyncio.to_thread(context.snapshots.take)
-        journal.write("snapshot", id=taken.id, left_out=list(taken.notes))
 
 
 async def _is_saved(graph: Any, row: Run) -> bool:

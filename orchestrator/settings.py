@@ -105,6 +105,15 @@ class ToolSettings(Strict):
     """Folders and files, relative to the workspace, that search_docs reads."""
 
 
+class Retention(Strict):
+    """How long ended runs are kept; both unset: for ever. `orc db prune` and the start of a day apply it."""
+
+    days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    """Remove runs that were not worked on for so many days."""
+    runs: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Keep only so many of the newest runs."""
+
+
 class Settings(Strict):
     """The whole of `orchestrator.yaml`."""
 
@@ -114,6 +123,8 @@ class Settings(Strict):
     """What one turn may use; where your own file sets a limit too, the smaller one holds."""
     tools: ToolSettings = ToolSettings()
     """Settings of the built-in tools."""
+    retention: Retention = Retention()
+    """How long runs are kept in the state file."""
     plan: bool = True
     """Draft steps for requests that need several."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.checkpoints.outline import Point
 from orchestrator.checkpoints.saver import Checkpointer, strict_serializer
 from orchestrator.checkpoints.store import SqliteStorage
-from orchestrator.checkpoints.transfer import export_to, import_from
+from orchestrator.checkpoints.transfer import adopt, export_to, import_from
 from orchestrator.storage import state_path
 
 __all__ = [
@@ -32,4 +32,11 @@ async def open_saver(root: Path) -> AsyncIterator[Checkpointer]:
 
 def saver_of(root: Path) -> Checkpointer:
     """The workspace's checkpoints, for whoever closes them; raises StorageError."""
-    return Checkpointer.over(SqliteStorage(state_path(root), shared=True))
+    path = state_path(root)
+    saver = Checkpointer.over(SqliteStorage(path, shared=True))
+    try:
+        adopt(path, saver)
+    except BaseException:
+        saver.close()
+        raise
+    return saver

@@ -42,6 +42,24 @@ def import_from(path: str | Path, saver: Checkpointer) -> int:
         raise StorageError(f"{path} cannot be imported: {error}; is it a file of SqliteSaver?") from None
 
 
+def adopt(path: Path, saver: Checkpointer) -> None:
+    """Take over what an orc before format 2 kept in the same file through SqliteSaver, once."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
+        names = {name for (name,) in connection.execute("select name from sqlite_master where type='table'")}
+        if not {"checkpoints", "writes"} <= names:
+            return
+        present = set(saver.threads())
+        for (thread,) in connection.execute("select distinct thread_id from checkpoints").fetchall():
+            if thread in present:
+                # Cut off the last time.
+                saver.delete_thread(thread)
+            _import(connection, saver, thread)
+        connection.execute("begin immediate")
+        connection.execute("drop table checkpoints")
+        connection.execute("drop table writes")
+        connection.execute("commit")
+
+
 def _open(path: str | Path) -> sqlite3.Connection:
     if not Path(path).is_file():
         raise StorageError(f"there is no file {path}")

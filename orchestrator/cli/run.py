@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.settings import Retention
 
 RUN_EXAMPLES = """\b
 Examples:
@@ -71,6 +75,24 @@ def _request(words: tuple[str, ...]) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def _tidy(root: Path, retention: Retention) -> None:
+    """Apply what the settings say on how long runs are kept, once a day."""
+    if retention.days is None and retention.runs is None:
+        return
+    from orchestrator.history import care  # noqa: PLC0415
+    from orchestrator.runs import Runs  # noqa: PLC0415
+    from orchestrator.storage import open_state  # noqa: PLC0415
+
+    if not care.is_due(root):
+        return
+    connection = open_state(root)
+    try:
+        runs = Runs(connection, root)
+        care.prune(root, runs, care.prunable(runs, retention, time.time()))
+    finally:
+        connection.close()
+
+
 def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None:
     """Run a request, or resume when there is none, and end the process as the run ended."""
     from orchestrator.cli.ask import approver, person_is_there  # noqa: PLC0415
@@ -104,5 +126,6 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
         raise Interrupted("stopped; what was done is saved, `orc resume` goes on") from None
     finally:
         view.close()
+    _tidy(root, load_settings(root).retention)
     if outcome.status != "done":
         sys.exit(1)

@@ -28,15 +28,7 @@ _COLORS = {"+": "green", "-": "red", "~": "yellow"}
 @click.option("--force", is_flag=True, help="Restore files too that were changed by others since.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def undo(
-    run_id: str | None,
-    point: str | None,
-    files: bool,
-    chat: bool,
-    force: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def undo(run_id: str | None, point: str | None, files: bool, chat: bool, **options: bool) -> None:
     """Take back the last turn of a RUN, or everything since a POINT: its conversation and its files.
 
     A file that somebody else changed since is left as it is and named. `orc redo` brings everything back.
@@ -55,11 +47,12 @@ def undo(
         else:
             end = undoing.target(runs, runs.get(run_id) if run_id else runs.newest())
         with runs.lock(end.run.id):
-            if dry_run:
+            if options["dry_run"]:
                 found = undoing.plan_undo(root, runs, end, what)
             else:
-                found = undoing.undo(root, runs, end, what, force=force)
-    _show(found, "would go back to" if dry_run else "went back to", as_json=as_json)
+                found = undoing.undo(root, runs, end, what, force=options["force"])
+    verb = "would go back to" if options["dry_run"] else "went back to"
+    _show(found, verb, as_json=options["as_json"])
 
 
 @click.command(epilog="\b\nExamples:\n  orc redo\n  orc redo r-7f3a\n")

@@ -6,6 +6,7 @@ A call is not held up by a snapshot that fails: it is noted once, and the call t
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,13 @@ class Keeping:
         effects, sandbox = self.tool.effects, self.context.tool_context.sandbox
         is_loose = effects.executes and not sandbox.is_confining
         return is_loose or not self.verdict["inside"] or (effects.network and effects.writes)
+
+
+async def keep_files(context: Context) -> None:
+    """Keep the files as a turn finds them, so that it can be replayed among them."""
+    known = any(event.kind == "snapshot" for event in context.journal.of_turn())
+    if known or context.snapshots is None:
+        return
+    with suppress(StorageError):
+        taken = await asyncio.to_thread(context.snapshots.take)
+        context.journal.write("snapshot", id=taken.id, left_out=list(taken.notes))

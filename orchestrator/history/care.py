@@ -1,0 +1,243 @@
+"""Care of the state file: is all of it sound, how much is it, and what may go."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from orchestrator.branches import Branch
+from orchestrator.errors import OrcError, StorageError, UsageError
+from orchestrator.events import broken_links, kept
+from orchestrator.runs import RESUMABLE, Run, Runs
+from orchestrator.settings import Retention
+from orchestrator.snapshots import Snapshots
+from orchestrator.storage import FOLDER, state_path
+
+DAY = 86_400.0
+_PARTS = ("events", "steps", "branches", "undos")
+
+
+def verify(root: Path, runs: Runs) -> list[str]:
+    """Everything that is wrong, a line each; reads the whole file, so it takes its time."""
+    from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
+
+    connection = runs.connection
+    found = [f"the file is damaged: {text}" for (text,) in connection.execute("pragma integrity_check")]
+    found = [text for text in found if not text.endswith(": ok")]
+    for (identifier,) in connection.execute("select id from runs").fetchall():
+        found += broken_links(connection, identifier)
+    for (digest,) in connection.execute("select digest from blobs").fetchall():
+        found += _told(partial(kept, connection, digest))
+    have = {digest for (digest,) in connection.execute("select digest from blobs")}
+    found += [f"a recorded text ({digest}) is missing" for digest in _needed_blobs(connection) - have]
+    with saver_of(root) as saver:
+        found += saver.verify()
+        threads = set(saver.threads())
+        for branch in _all_branches(runs):
+            if branch.parent and not branch.removed and branch.id not in threads:
+                found.append(f"{branch.run}/{branch.name} has no checkpoints")
+    if (root / FOLDER / "snapshots").exists():
+        found += Snapshots(root).verify()
+    return found
+
+
+def stats(root: Path, runs: Runs) -> dict[str, int]:
+    """Counts and sizes in bytes."""
+    from orchestrator.checkpoints import saver_of  # noqa: PLC0415
+
+    with saver_of(root) as saver:
+        checkpoints = saver.stats()
+    connection = runs.connection
+    counts = {
+        name: connection.execute(f"select count(*) from {name}").fetchone()[0]  # noqa: S608
+        for name in ("runs", "branches", "events", "blobs")
+    }
+    blobs = connection.execute("select ifnull(sum(length(data)), 0) from blobs").fetchone()[0]
+    return {
+        **counts,
+        **{name: count for name, count in checkpoints.items() if name not in {"bytes", "free_bytes"}},
+        "file_bytes": _size(state_path(root).parent.glob("state.db*")),
+        "free_bytes": checkpoints["free_bytes"],
+        "recorded_bytes": blobs,
+        "snapshot_bytes": _size((root / FOLDER / "snapshots").rglob("*")),
+        "log_bytes": _size((root / FOLDER / "logs").glob("*")),
+    }
+
+
+def prunable(runs: Runs, retention: Retention, now: float) -> list[Run]:
+    """The ended runs that retention does not keep, oldest first. Runs that can still go on are kept."""
+    everything = runs.list(1_000_000_000)
+    found = {
+        run.id: run
+        for at, run in enumerate(everything)
+        if run.status not in RESUMABLE
+        and (
+            (retention.days is not None and now - run.updated > retention.days * DAY)
+            or (retention.runs is not None and at >= retention.runs)
+        )
+    }
+    return list(reversed(found.values()))
+
+
+def prune(root: Path, runs: Runs, doomed: Iterable[Run]) -> int:
+    """Remove whole runs, with their branches, checkpoints and logs; returns how many. Then `gc` frees space.
+
+    A run that another process works on is left alone.
+    """
+    from orchestrator.checkpoints import saver_of  # noqa: PLC0415
+
+    count = 0
+    with saver_of(root) as saver:
+        for run in doomed:
+            try:
+                with runs.lock(run.id):
+                    threads = [branch.id for branch in _all_branches(runs) if branch.run == run.id]
+                    for thread in reversed(threads):
+                        saver.delete_thread(thread)
+                    _forget(runs.connection, run.id)
+            except UsageError:
+                continue
+            (root / FOLDER / "logs" / f"{run.id}.jsonl").unlink(missing_ok=True)
+            (root / FOLDER / "locks" / run.id).unlink(missing_ok=True)
+            count += 1
+    return count
+
+
+def gc(root: Path, runs: Runs) -> dict[str, int]:
+    """Free what nothing stands on any more; returns bytes by part. Raises StorageError while a run works."""
+    from orchestrator.checkpoints import saver_of  # noqa: PLC0415
+
+    connection = runs.connection
+    before = _size(state_path(root).parent.glob("state.db*"))
+    alive = _alive(_all_branches(runs))
+    with saver_of(root) as saver:
+        for thread in saver.threads():
+            row = connection.execute("select removed from branches where id=?", (thread,)).fetchone()
+            if row and row[0] and thread not in alive:
+                saver.delete_thread(thread)
+        saver.gc()
+        needed = _needed_blobs(connection)
+        for (digest,) in connection.execute("select digest from blobs").fetchall():
+            if digest not in needed:
+                connection.execute("delete from blobs where digest=?", (digest,))
+        saver.compact()
+    connection.execute("pragma wal_checkpoint(truncate)")
+    freed = {"file": max(0, before - _size(state_path(root).parent.glob("state.db*"))), "snapshots": 0}
+    if (root / FOLDER / "snapshots").exists():
+        freed["snapshots"] = Snapshots(root).keep_only(_needed_snapshots(connection))
+    return freed
+
+
+def backup(runs: Runs, target: Path) -> int:
+    """Write a whole and checked copy of the state file; returns its bytes. Raises OrcError."""
+    if target.exists():
+        raise UsageError(f"{target} is there already; name a new file")
+    try:
+        runs.connection.execute("vacuum into ?", (str(target),))
+        with closing(sqlite3.connect(target)) as copy:
+            if copy.execute("pragma integrity_check").fetchone()[0] != "ok":
+                raise StorageError(f"the copy in {target} is damaged; is the disk sound?")
+    except sqlite3.Error as error:
+        target.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {target}: {error}; free some space or name another place") from None
+    return target.stat().st_size
+
+
+def import_file(root: Path, runs: Runs, source: Path) -> int:
+    """Bring the threads of a SqliteSaver's file in, each as a run; returns how many checkpoints."""
+    from orchestrator.checkpoints import import_from, saver_of  # noqa: PLC0415
+
+    with saver_of(root) as saver:
+        before = set(saver.threads())
+        count = import_from(source, saver)
+        added = [thread for thread in saver.threads() if thread not in before]
+    for thread in added:
+        run = runs.create(f"imported: {thread}")
+        runs.connection.execute("update branches set id=?, status='done' where id=?", (thread, run.branch))
+        runs.switch(run.id, thread)
+    return count
+
+
+def export_file(root: Path, target: Path) -> int:
+    """Write all threads to a new file of SqliteSaver; returns how many checkpoints."""
+    from orchestrator.checkpoints import export_to, saver_of  # noqa: PLC0415
+
+    if target.exists():
+        raise UsageError(f"{target} is there already; name a new file")
+    try:
+        from langgraph.checkpoint.sqlite import SqliteSaver  # noqa: PLC0415 - only this command needs it
+    except ImportError:
+        raise UsageError(
+            "this needs the package langgraph-checkpoint-sqlite: install it beside orc"
+        ) from None
+    with saver_of(root) as saver, SqliteSaver.from_conn_string(str(target)) as other:
+        return export_to(saver, other)
+
+
+def _alive(branches: list[Branch]) -> set[str]:
+    """Branches that are not removed, and all that they stand on."""
+    by_id = {branch.id: branch for branch in branches}
+    found: set[str] = set()
+    for branch in branches:
+        at: Branch | None = branch
+        while at and not branch.removed and at.id not in found:
+            found.add(at.id)
+            at = by_id.get(at.parent)
+    return found
+
+
+def _all_branches(runs: Runs) -> list[Branch]:
+    return [runs.branches.get(name) for (name,) in runs.connection.execute("select id from branches")]
+
+
+def _forget(connection: sqlite3.Connection, run: str) -> None:
+    connection.execute("begin immediate")
+    for table in _PARTS:
+        connection.execute(f"delete from {table} where run=?", (run,))  # noqa: S608 - our own names
+    connection.execute("delete from runs where id=?", (run,))
+    connection.execute("commit")
+
+
+def _needed_blobs(connection: sqlite3.Connection) -> set[str]:
+    found: set[str] = set()
+    for (fields,) in connection.execute("select fields from events where kind='exchange'"):
+        value: dict[str, Any] = json.loads(fields)
+        found |= {*value["messages"], value["options"], value["response"]}
+    return found
+
+
+def _needed_snapshots(connection: sqlite3.Connection) -> set[str]:
+    found: set[str] = set()
+    kinds = "('snapshot', 'tool_intent', 'tool_result')"
+    for (fields,) in connection.execute(f"select fields from events where kind in {kinds}"):  # noqa: S608
+        value = json.loads(fields)
+        found |= {str(value[name]) for name in ("id", "before", "after") if value.get(name)}
+    return found
+
+
+def _told(check: Any) -> list[str]:
+    try:
+        check()
+    except OrcError as error:
+        return [str(error)]
+    return []
+
+
+def _size(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def is_due(root: Path, now: float | None = None) -> bool:
+    """Whether retention was not applied for a day; marks it as applied."""
+    mark = root / FOLDER / "pruned"
+    now = time.time() if now is None else now
+    if mark.exists() and now - mark.stat().st_mtime < DAY:
+        return False
+    mark.touch()
+    return True

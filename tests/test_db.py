@@ -1,0 +1,164 @@
+"""Care of the state file: checks find damage, copies are whole, and what is removed was not needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from desk import Desk
+from scripted import Call, Say
+
+from orchestrator.storage import open_state, state_path
+
+WRITE = [Call("write_file", path="a", content="1\n"), Say("wrote a")]
+
+
+def sql(desk: Desk, statement: str, *values: object) -> None:
+    connection = open_state(desk.root)
+    connection.execute(statement, values)
+    connection.close()
+
+
+def worked(desk: Desk) -> str:
+    turn = desk.work("@coder write a", WRITE)
+    assert turn.outcome is not None
+    return turn.outcome.run
+
+
+def test_a_sound_file_is_said_to_be_sound(desk: Desk) -> None:
+    run = worked(desk)
+    desk.orc("fork", f"{run}@think")
+    done = desk.orc("db", "verify")
+    assert (done.code, done.out) == (0, ""), done.out
+    assert "all sound" in done.err
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("update events set fields='{}' where kind='tool_result'", "was changed"),
+        ("delete from events where kind='verdict'", "was changed, or one before it is missing"),
+        ("delete from events where seq=(select max(seq) from events)", "at its end are missing"),
+        ("update blobs set data=x'00'", "damaged"),
+        ("delete from blobs", "is missing"),
+        ("update ck_elements set data=x'00'", ""),
+    ],
+)
+def test_damage_is_found(desk: Desk, statement: str, told: str) -> None:
+    worked(desk)
+    sql(desk, statement)
+    done = desk.orc("db", "verify", "--json")
+    assert done.code == 1
+    problems = json.loads(done.out)["problems"]
+    assert problems
+    assert any(told in problem for problem in problems), problems
+    assert "Traceback" not in done.err
+
+
+def test_a_backup_is_whole_and_overwrites_nothing(desk: Desk, tmp_path: Path) -> None:
+    run = worked(desk)
+    copy = tmp_path / "copy.db"
+    assert desk.orc("db", "backup", str(copy)).code == 0
+    again = desk.orc("db", "backup", str(copy))
+    assert again.code == 2
+    assert "there already" in again.err
+    for path in state_path(desk.root).parent.glob("state.db*"):
+        path.unlink()
+    copy.rename(state_path(desk.root))
+    assert "wrote a" in desk.orc("runs", "show", run).out
+    assert desk.orc("db", "verify").code == 0
+
+
+def test_pruned_runs_are_gone_and_the_others_are_whole(desk: Desk) -> None:
+    old = worked(desk)
+    sql(desk, "update runs set updated=? where id=?", time.time() - 40 * 86_400, old)
+    new = worked(desk)
+    listed = desk.orc("db", "prune", "--days", "30", "--dry-run")
+    assert old in listed.out
+    assert new not in listed.out
+    assert desk.orc("db", "prune", "--days", "30").code == 0
+    assert [run.id for run in desk.runs()] == [new]
+    assert desk.orc("db", "gc").code == 0
+    assert desk.orc("db", "verify").code == 0
+    assert desk.orc("replay", new, "--check").code == 0
+    assert not (desk.root / ".orc" / "logs" / f"{old}.jsonl").exists()
+
+
+def test_a_run_that_can_go_on_is_never_pruned(desk: Desk) -> None:
+    desk.work("@coder write a", WRITE[:1])
+    assert desk.runs()[0].status == "stopped"
+    sql(desk, "update runs set updated=1")
+    assert desk.orc("db", "prune", "--days", "1").code == 0
+    assert len(desk.runs()) == 1
+
+
+def test_retention_is_applied_once_a_day(desk: Desk) -> None:
+    desk.settings({"retention": {"runs": 1}})
+    first = worked(desk)
+    with desk.model(WRITE):
+        assert desk.orc("run", "@coder write a").code == 0
+    assert [run.id for run in desk.runs() if run.id == first] == []
+    with desk.model(WRITE):
+        assert desk.orc("run", "@coder write a").code == 0
+    assert len(desk.runs()) == 2
+    yesterday = time.time() - 90_000
+    os.utime(desk.root / ".orc" / "pruned", (yesterday, yesterday))
+    with desk.model(WRITE):
+        assert desk.orc("run", "@coder write a").code == 0
+    assert len(desk.runs()) == 1
+
+
+def test_a_removed_branch_frees_its_checkpoints_only(desk: Desk) -> None:
+    run = worked(desk)
+    desk.orc("fork", f"{run}@turn", "--name", "other")
+    desk.work("@coder write b", [Call("write_file", path="b", content="2"), Say("wrote b")], run=run)
+    desk.orc("switch", f"{run}/main")
+    desk.orc("branches", "rm", f"{run}/other")
+    before = json.loads(desk.orc("db", "stats", "--json").out)
+    assert desk.orc("db", "gc").code == 0
+    after = json.loads(desk.orc("db", "stats", "--json").out)
+    assert after["checkpoints"] < before["checkpoints"]
+    assert desk.orc("db", "verify").code == 0
+    assert desk.orc("replay", run, "--check").code == 0
+
+
+def test_conversations_go_to_a_file_of_sqlite_saver_and_back(desk: Desk, tmp_path: Path) -> None:
+    worked(desk)
+    target = tmp_path / "exported.db"
+    assert desk.orc("db", "export", str(target)).code == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    desk.root = other
+    assert desk.orc("db", "import", str(target)).code == 0
+    assert [run.status for run in desk.runs()] == ["done"]
+    desk.work("@coder and now?", [Call("list_files"), Say("the same")], run=desk.runs()[0].id)
+    assert desk.orc("db", "verify").code == 0
+
+
+def test_a_file_that_is_none_of_ours_is_not_imported(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("no database", "utf-8")
+    done = desk.orc("db", "import", str(tmp_path / "x.db"))
+    assert done.code == 1
+    assert "cannot be imported" in done.err
+
+
+def test_what_an_earlier_orc_kept_in_the_file_is_taken_over(desk: Desk, tmp_path: Path) -> None:
+    run = worked(desk)
+    exported = tmp_path / "exported.db"
+    assert desk.orc("db", "export", str(exported)).code == 0
+    sql(desk, "delete from ck_threads")
+    with sqlite3.connect(state_path(desk.root)) as connection:
+        connection.execute("attach ? as old", (str(exported),))
+        connection.execute("create table checkpoints as select * from old.checkpoints")
+        connection.execute("create table writes as select * from old.writes")
+    connection.close()
+    turn = desk.work("@coder and now?", [Call("list_files"), Say("a is there")], run=run)
+    assert turn.answer == "a is there"
+    with sqlite3.connect(state_path(desk.root)) as connection:
+        tables = {name for (name,) in connection.execute("select name from sqlite_master")}
+    connection.close()
+    assert not {"checkpoints", "writes"} & tables
