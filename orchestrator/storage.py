@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FOLDER = ".orc"
 APPLICATION_ID = 0x6F726331
 """`orc1` in ASCII: tells our file from other SQLite files."""
+PAGE_BYTES = 2048
+"""A commit writes whole pages: half of SQLite's usual size writes half as much for each small step."""
 
 
 def state_path(root: Path) -> Path:
@@ -148,6 +150,7 @@ def open_state(root: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        connection.execute(f"pragma page_size={PAGE_BYTES}")
         connection.execute("pragma journal_mode=wal")
         connection.execute("pragma synchronous=full")
         _migrate(connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from orchestrator.checkpoints.elements import damaged
 from orchestrator.checkpoints.rows import AGAIN, END, PUT, Place, Rows, Step, Thread
 
 
@@ -33,6 +34,8 @@ def lineage(rows: Rows, thread_id: str) -> list[Level]:
         if thread.parent is None:
             break
         upto = min(upto, END if thread.upto is None else thread.upto)
+        if thread.parent >= thread.n:
+            raise damaged(f"thread {thread_id!r} is its own ancestor")
         thread = rows.thread_number(thread.parent)
     return levels
 

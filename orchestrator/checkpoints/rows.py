@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from orchestrator.checkpoints.elements import damaged
+
 PUT, WRITES, AGAIN = range(3)
 """Kinds of steps: a checkpoint, pending writes on one, a checkpoint whose id was put before."""
 END = (1 << 63) - 1
@@ -64,10 +66,12 @@ def place_of(checkpoint_id: str) -> Place:
     return Place(int.from_bytes(digest, "big", signed=True), checkpoint_id)
 
 
-def id_of(tag: int, rest: bytes | str) -> str:
+def id_of(tag: int, rest: object) -> str:
     """The inverse of `place_of`."""
     if isinstance(rest, str):
         return rest
+    if not isinstance(rest, bytes):
+        raise damaged("a checkpoint without an id")
     text = (tag.to_bytes(8, "big", signed=True) + rest).hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

@@ -25,7 +25,7 @@ from typing import Protocol, TypeVar
 
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.errors import StorageError
-from orchestrator.storage import APPLICATION_ID
+from orchestrator.storage import APPLICATION_ID, PAGE_BYTES
 
 T = TypeVar("T")
 
@@ -257,6 +257,8 @@ def _prepare(connection: sqlite3.Connection, path: Path | str) -> bytes:
     """Check whose file it is, make the tables if they are missing; returns the key of its hashes."""
     found = _format(connection, path)
     if found is None:
+        # Small pages, for an empty file only: a commit writes each page that it touches as a whole.
+        connection.execute(f"pragma page_size={PAGE_BYTES}")
         connection.execute("begin immediate")
         try:
             if _format(connection, path) is None:

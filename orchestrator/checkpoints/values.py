@@ -6,6 +6,7 @@ is recognised by the object itself (its identity and its unchanged fields) or by
 
 from __future__ import annotations
 
+import threading
 from sys import getrefcount
 from typing import Any, TypeAlias
 
@@ -67,6 +68,7 @@ class Values:
 
     def __init__(self, hasher: Hasher) -> None:
         self._hash = hasher
+        self._making = threading.Lock()
         self._seen: dict[int, Seen] = {}
         """By identity; the entry holds the object, so that the number stays its own."""
         self._known: Recent[bytes, Element] = Recent(_KNOWN)
@@ -140,11 +142,13 @@ class Values:
 
     def _element(self, plain: bytes, item: Any) -> Element:
         digest = self._hash(plain)
-        known = self._known.get(digest)
-        if known is None:
-            known = self._make(digest, plain, item)
-            self._known.put(digest, known)
-        return known
+        # Writes and checkpoints are encoded side by side, and mostly hold the same texts.
+        with self._making:
+            known = self._known.get(digest)
+            if known is None:
+                known = self._make(digest, plain, item)
+                self._known.put(digest, known)
+            return known
 
     def _make(self, digest: bytes, plain: bytes, item: Any) -> Element:
         element = Element(digest)

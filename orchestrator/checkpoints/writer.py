@@ -8,6 +8,7 @@ so a superstep is one commit.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections import deque
@@ -35,6 +36,7 @@ class Writer:
         self._storage = storage
         self._memory = memory
         self._queue: deque[Operation] = deque()
+        self._process = os.getpid()
         self._last: Recent[str, int] = Recent(_THREADS)
         """The last steps of threads."""
 
@@ -104,6 +106,11 @@ class Writer:
         return known
 
     def _enqueue(self, operation: Operation) -> None:
+        if self._process != os.getpid():
+            # After a fork, what waits is the parent's to commit, and its locks may be held for ever.
+            self._process = os.getpid()
+            self._queue = deque()
+            self._memory.forget(self._memory.caches.epoch)
         operation.prepare(self._memory.caches)
         self._queue.append(operation)
 
