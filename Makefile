@@ -14,7 +14,7 @@ help:
 	@echo "make test-live  the tests that need the embedded model's weights"
 	@echo "make lint       format, lint, types and layers"
 	@echo "make evals      the everyday suite, on your model or the embedded one"
-	@echo "make bench      our time per step against a plain LangGraph loop, and start-up times"
+	@echo "make bench      time per step, start-up times, checkpoints (CHECKPOINTS=--quick spares 7 GB)"
 	@echo "make build      wheel and source archive in dist/"
 
 .tools/bin/uv:
@@ -53,6 +53,7 @@ evals: $(BIN)/orc
 bench: $(BIN)/orc
 	$(BIN)/python bench/step_overhead.py $(ARGS)
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/checkpoints.py $(CHECKPOINTS)
 
 build: $(BIN)/orc
 	rm -rf dist
