@@ -47,6 +47,8 @@ class Options:
     """Asks a person; None means that the run waits instead."""
     model: str | None = None
     """Use this model for every tier: `embedded`, or a name at the configured endpoint."""
+    agents_of: Path | None = None
+    """The workspace whose specialists work here, where that is another one, as in evals."""
     listeners: Sequence[Listener] = ()
     handles_signals: bool = False
     """Take Ctrl-C: the first one stops after the running call, the second one ends the call."""
@@ -75,7 +77,7 @@ class Session:
 
         It is quick, for callers that do something slow before, such as to fetch weights.
         """
-        loaded = load(self.root)
+        loaded = load(self.root, self.options.agents_of)
         if request is not None:
             check_request(request, loaded, model=self.options.model)
         if not state_path(self.root).exists() and (run or request is None):
@@ -92,7 +94,7 @@ class Session:
 
     async def run(self, request: str, *, run: str | None = None) -> Outcome:
         """Work on a request, in a new run or as the next turn of one; raises OrcError."""
-        loaded = load(self.root)
+        loaded = load(self.root, self.options.agents_of)
         check_request(request, loaded, model=self.options.model)
         connection = open_state(self.root)
         try:
@@ -110,7 +112,7 @@ class Session:
 
     async def resume(self, run: str | None = None) -> Outcome:
         """Go on with a run that stopped, waits or was cut off; raises OrcError."""
-        loaded = load(self.root)
+        loaded = load(self.root, self.options.agents_of)
         connection = open_state(self.root)
         try:
             runs = Runs(connection, self.root)

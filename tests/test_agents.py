@@ -11,7 +11,16 @@ from orchestrator.workspace.specialists import AgentFolder, Agents, load_agents
 from orchestrator.workspace.trust import distrust, trust
 
 TOOLS = (
-    *("read_file", "list_files", "search_files", "write_file", "edit_file", "move_file", "delete_file"),
+    *(
+        "read_file",
+        "list_files",
+        "search_files",
+        "write_file",
+        "edit_file",
+        "add_lines",
+        "move_file",
+        "delete_file",
+    ),
     *("run_command", "run_python", "fetch_url", "web_search", "search_docs", "finish"),
 )
 READ_ONLY = frozenset({"read_file", "list_files", "search_files", "search_docs"})

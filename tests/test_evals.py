@@ -428,6 +428,15 @@ def test_the_workspaces_own_model_is_measured_and_the_share_decides(suite: str) 
     assert os.environ["ORC_CONFIG_DIR"].endswith("config")
 
 
+def test_the_workspaces_own_agents_work_on_the_cases(suite: str, tmp_path: Path) -> None:
+    (tmp_path / "here" / "agents").mkdir()
+    (tmp_path / "here" / "agents" / "coder.md").write_text(
+        "---\ndescription: Only looks.\ntools: [read_file, finish]\n---\nYou look.\n", encoding="utf-8"
+    )
+    trust(tmp_path / "here")
+    assert "passed 0 of 1" in orc_evals("run", suite, "--case", "one").stderr
+
+
 def test_json_has_every_result_and_the_conditions(suite: str) -> None:
     result = orc_evals("run", suite, "--json", "--case", "one", "--at-least", "1")
     assert result.exit_code == 0

@@ -177,6 +177,15 @@ def test_hostile_texts_do_no_harm(text: str) -> None:
     assert read_action(text).tool_calls == []
 
 
+@pytest.mark.parametrize(
+    ("code", "is_call"), [(r"re.sub('\b')", False), (r"re.sub('\\b')", True), (r"a\n", True)]
+)
+def test_a_pattern_that_lost_its_backslashes_is_no_call(code: str, is_call: bool) -> None:
+    message = read_action(f'{{"tool": "run_python", "code": "{code}"}}')
+    assert bool(message.tool_calls) is is_call
+    assert is_call or "written twice" in str(message.invalid_tool_calls[0]["error"])
+
+
 def test_an_answer_that_was_cut_off_is_never_taken_for_whole() -> None:
     found = read_action('{"tool": "write", "path": "a", "content": {"x": 1}', is_truncated=True)
     assert found.tool_calls == []

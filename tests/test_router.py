@@ -9,6 +9,7 @@ from desk import Desk
 from scripted import Call, Fill, Reply, Request, Say
 
 from orchestrator.nodes.classifier import Classifier, corpus, lifted, trained
+from orchestrator.nodes.router import by_scores
 from orchestrator.workspace.loading import load
 from orchestrator.workspace.trust import trust
 
@@ -112,3 +113,5 @@ def test_an_agent_with_a_description_alone_gets_the_requests_that_speak_its_word
     ):
         scores = lifted(classify(request), request, agents)
         assert max(scores, key=lambda name: scores[name]) == agent
+    route = by_scores({"dba": 0.75, "coder": 0.2}, "why is this query slow?", None, {"dba"})
+    assert route["why"] == "it uses words that only dba uses"

@@ -181,6 +181,20 @@ def test_an_edit_takes_numbered_lines_and_keeps_line_ends_and_broken_bytes(tmp_p
     assert (tmp_path / "a.txt").read_bytes() == b"one\r\n2\r\n\xff\r\n"
 
 
+def test_whole_lines_that_are_taken_out_leave_no_empty_line(tmp_path: Path) -> None:
+    put(tmp_path, "a.txt", "one\ntwo\nthree\n")
+    use("edit_file", tmp_path, path="a.txt", old="two", new="")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "one\nthree\n"
+    use("edit_file", tmp_path, path="a.txt", old="ne", new="")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "o\nthree\n"
+
+
+def test_blank_space_alone_may_be_edited_and_is_told(tmp_path: Path) -> None:
+    put(tmp_path, "a.txt", "one  \ntwo\n")
+    assert "only blank space changed" in use("edit_file", tmp_path, path="a.txt", old="one  ", new="one")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "one\ntwo\n"
+
+
 def test_a_move_never_overwrites(tmp_path: Path) -> None:
     put(tmp_path, "a.txt", "a")
     put(tmp_path, "b.txt", "b")
@@ -218,7 +232,7 @@ def test_the_registry_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     heavy, names = json.loads(done.stdout)
     assert heavy == []
-    assert len(names) == 13
+    assert len(names) == 14
 
 
 def test_finish_returns_the_answer(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def run_suite_command(
 ) -> None:
     """Run the cases of a SUITE, each in a fresh folder with real tools, and count what passes.
 
-    Models, limits and tools come from this workspace's settings. Exit 0 when it ran, 1 below --at-least,
+    Models, limits, tools and agents are this workspace's. Exit 0 when it ran, 1 below --at-least,
     2 when something is named wrong, 3 when nothing was measured, 130 after Ctrl-C.
     """
     from orchestrator.evaluate import find_suite, load_suite  # noqa: PLC0415
@@ -106,7 +106,8 @@ def run_suite_command(
     measurement = Measurement(suite, *_conditions(settings, model), _chosen(loaded, ids, kinds))
     try:
         with _settings_for_every_folder(settings):
-            asyncio.run(_measure(measurement, loaded, settings, model=model, keeps=keeps))
+            worker = _worker(root, model)
+            asyncio.run(_measure(measurement, loaded, settings, worker, model=model, keeps=keeps))
     except (KeyboardInterrupt, asyncio.CancelledError):
         _print(measurement, as_json=as_json)
         raise Interrupted(
@@ -175,7 +176,7 @@ def _settings_for_every_folder(settings: Settings) -> Iterator[None]:
 
 
 async def _measure(
-    measurement: Measurement, suite: Suite, settings: Settings, *, model: str | None, keeps: bool
+    measurement: Measurement, suite: Suite, settings: Settings, work: Work, *, model: str | None, keeps: bool
 ) -> None:
     from orchestrator.evaluate import Conditions, ready, run_suite  # noqa: PLC0415
     from orchestrator.sandbox.detect import detect  # noqa: PLC0415
@@ -184,16 +185,16 @@ async def _measure(
     count = len(measurement.cases)
     click.echo(f"{measurement.suite}: {count} cases on {measurement.model}", err=True)
     await ready(chosen_model(settings, "default", os.environ, model), lambda text: click.echo(text, err=True))
-    conditions = Conditions(_worker(model), detect(), seconds=suite.seconds, keeps=keeps)
+    conditions = Conditions(work, detect(), seconds=suite.seconds, keeps=keeps)
     await run_suite(measurement.cases, conditions, measurement.add)
 
 
-def _worker(model: str | None) -> Work:
-    """What works on a request: a session that approves what lies inside its folder."""
+def _worker(agents_of: Path, model: str | None) -> Work:
+    """What works on a request: a session with a workspace's agents; it approves what lies in its folder."""
     from orchestrator.session import Options, Session  # noqa: PLC0415
 
     async def work(root: Path, request: str) -> object:
-        return await Session(root, Options(approves=True, model=model)).run(request)
+        return await Session(root, Options(approves=True, model=model, agents_of=agents_of)).run(request)
 
     return work
 

@@ -116,7 +116,8 @@ class Chat:
             action = jsonmode.read_action(text, is_truncated=finish == "length")
             if action.tool_calls or finish == "length" or attempt == 2:
                 break
-            repair = jsonmode.REPAIR.format(name=tools[0].name)
+            wrong = [str(call["error"]) for call in action.invalid_tool_calls]
+            repair = " ".join([jsonmode.REPAIR.format(name=tools[0].name), *wrong])
             rendered = jsonmode.render([*rendered, AIMessage(text), HumanMessage(repair)])
         update = {"usage_metadata": answer.usage_metadata, "response_metadata": answer.response_metadata}
         return action.model_copy(update=update)

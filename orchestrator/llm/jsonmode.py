@@ -32,6 +32,7 @@ RULE = (
 THINKING_RULE = RULE.replace('{"tool"', '{"thought": WHY, "tool"')
 THOUGHT = "thought"
 """A short reason before the call: it makes small models pick better, for a dozen tokens."""
+_LOST_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\[bf]")
 REPAIR = 'That is no tool call. Answer with one JSON object only, such as {{"tool": "{name}", …}}.'
 
 
@@ -145,26 +146,36 @@ def _actions_in(text: str) -> list[tuple[str, dict[str, Any]]]:
 def read_action(text: str, *, is_truncated: bool = False) -> AIMessage:
     """The message for an answer: a call, an invalid call with what is wrong, or just its text."""
     kept = {"raw": text}
-    for name, arguments in [] if is_truncated else _actions_in(text):
+    why = _fault(text, is_truncated=is_truncated)
+    for name, arguments in [] if why else _actions_in(text):
         call = ToolCall(name=name, args=arguments, id=new_call_id(), type="tool_call")
         thought = (find_object(text) or {}).get(THOUGHT, "")
         return AIMessage(str(thought), tool_calls=[call], additional_kwargs=kept)
-    if is_truncated or text.lstrip().startswith(("{", "```")):
-        why = (
-            "the answer was cut off because it is longer than the output limit; write less at a time"
-            if is_truncated
-            else "the answer is no valid JSON object with a `tool`"
-        )
+    if why or text.lstrip().startswith(("{", "```")):
         named = re.search(r'"tool"\s*:\s*"(\w+)"', text)
         wrong = InvalidToolCall(
             name=named[1] if named else None,
             args=text,
             id=new_call_id(),
-            error=why,
+            error=why or "the answer is no valid JSON object with a `tool`",
             type="invalid_tool_call",
         )
         return AIMessage("", invalid_tool_calls=[wrong], additional_kwargs=kept)
     return AIMessage(text, additional_kwargs=kept)
+
+
+def _fault(text: str, *, is_truncated: bool) -> str:
+    """What is wrong with an answer although it may be JSON: cut off, or patterns without their backslashes.
+
+    A small model writes patterns into JSON with one backslash, which makes a backspace of a word's border.
+    """
+    if is_truncated:
+        return "the answer was cut off because it is longer than the output limit; write less at a time"
+    if _LOST_BACKSLASH.search(text):
+        return (
+            "in JSON each backslash of a pattern is written twice, as in \\\\b and \\\\w; or do it without re"
+        )
+    return ""
 
 
 def as_action(value: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:

@@ -9,12 +9,13 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.messages.tool import ToolCall
 
 from orchestrator.nodes.messages import FINISH
+from orchestrator.nodes.rounds import is_move
 from orchestrator.state import Result, SpecialistState
 from orchestrator.tools.base import Tool
 
 CUT_OFF = (
-    "This call was cut off before it returned; whether it took effect is unknown. "
-    "Check the state first, and repeat the call only if it did not."
+    "This call was started and cut off before it returned: it may have done all, a part or nothing. "
+    "Look at what is there now, and repeat the call only if it did nothing. Do not say that it did not run."
 )
 UNFINISHED = (CUT_OFF, "stopped by the user")
 """How results begin after which the same call may well be made again."""
@@ -50,6 +51,8 @@ def refusals(message: AIMessage, state: SpecialistState) -> dict[str, str]:
 
 def repeats(message: AIMessage, state: SpecialistState, known: Mapping[str, Tool]) -> dict[str, str]:
     """Texts for the calls that were made before with nothing changed since, by call id."""
+    if is_move(message):
+        return {}
     seen: dict[str, str] = {}
     results = {m.tool_call_id: str(m.content) for m in state["messages"] if isinstance(m, ToolMessage)}
     for earlier in state["messages"]:

@@ -20,12 +20,29 @@ _DELETION = re.compile(
     r"|verwijder)",
     re.I,
 )
+_CHANGE = re.compile(
+    r"\b(?:fix|repair|correct|chang|edit|writ|creat|add\b|append|insert|renam|mov|cop|delet|remov|replac|sort"
+    r"|convert|updat|sav|stor|put\b|make\b|set\b|generat|implement|leg|erstell|schreib|änder|lösch|benenn"
+    r"|verschieb|sortier|beheb|reparier|korrigier|crée|écri|ajout|supprim|renomm|corrig|remplac|crea|escrib"
+    r"|añad|borra|cambi)",
+    re.I,
+)
+_QUESTION = re.compile(
+    r"\s*(?:what|which|how|where|who|why|when|is|are|does|did|was|wie|welche\w*|wo|wer|warum|quel\w*|combien|où"
+    r"|qui|pourquoi|cu[áa]\w+|d[óo]nde|qui[ée]n|qu[ée])\b",
+    re.I,
+)
 _WORD = re.compile(r"[\w./-]+")
 
 
 def asks_for_deletion(request: str) -> bool:
     """Whether the user's words speak of deleting anything."""
     return _DELETION.search(request) is not None
+
+
+def asks_for_change(goal: str) -> bool:
+    """Whether a task wants something changed; a question does not."""
+    return _CHANGE.search(goal) is not None and not _QUESTION.match(goal)
 
 
 def is_unasked(

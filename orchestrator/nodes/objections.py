@@ -13,38 +13,36 @@ from pathlib import Path
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
+from orchestrator.nodes.changes import UNCHANGED
+from orchestrator.nodes.circles import CUT_OFF
+from orchestrator.nodes.intent import asks_for_change, asks_for_deletion
 from orchestrator.nodes.messages import FINISH
+from orchestrator.nodes.moves import RUN
+from orchestrator.nodes.proof import NAME, is_small_file
+from orchestrator.nodes.repair import still_failing
+from orchestrator.nodes.rounds import WRITES, is_vain, passed
 from orchestrator.state import Brief, SpecialistState
 
-_FILE = re.compile(r"(?<![\w/.@-])[\w-][\w./-]*\.[A-Za-z]\w{0,4}\b")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?![\w])")
 _THOUSANDS = re.compile(r"(?<=\d)[,_ ](?=\d{3}\b)")
-_CHANGE = re.compile(
-    r"\b(?:fix|repair|correct|chang|edit|writ|creat|add\b|append|insert|renam|mov|cop|delet|remov|replac|sort"
-    r"|convert|updat|sav|stor|put\b|make\b|set\b|generat|implement|leg|erstell|schreib|änder|lösch|benenn"
-    r"|verschieb|sortier|beheb|reparier|korrigier|crée|écri|ajout|supprim|renomm|corrig|remplac|crea|escrib"
-    r"|añad|borra|cambi)",
+_WRITE = re.compile(r"\b(?:writ|creat|generat|implement|erstell|schreib|écri|crée|crea|escrib)", re.I)
+_MOVE = re.compile(r"\b(?:renam|mov|benenn|verschieb|renomm|déplac|renombr|muev)", re.I)
+_EVERYWHERE = re.compile(
+    r"\b(?:every|everywhere|all|each|throughout|überall|alle|jede\w*|partout|tous|toutes|todas?|todos?)\b",
     re.I,
 )
-_QUESTION = re.compile(
-    r"\s*(?:what|which|how|where|who|why|when|is|are|does|did|was|wie|welche\w*|wo|wer|warum|quel\w*|combien|où"
-    r"|qui|pourquoi|cu[áa]\w+|d[óo]nde|qui[ée]n|qu[ée])\b",
-    re.I,
+_DENIES = re.compile(
+    r"\b(?:did|was|has|were)(?: not|n't) (?:been )?(?:run|ran|execut|start|complet|finish)", re.I
 )
-_RUN = re.compile(
-    r"\b(?:run|execut|tests?\b|unittest|pass\b|fix|repair|correct|debug|führ\w* .*aus|starte|beheb|reparier"
-    r"|korrigier|lanc|exécut|corrig|répar|ejecut|prueba|arregl)",
-    re.I,
-)
-"""Tasks whose result can be tried out: something has to be run after the last change."""
+_FOLDER = re.compile(r"(?<![\w.])[\w-]+(?:/[\w-]+)*/?(?![\w.])")
 _FAILED = re.compile(r"\AError: .{0,200}|\Aexit code (?!0\b)\d+|^syntax error .*", re.M)
 
 
 _ADMITS = re.compile(
     r"fail|error|could not|cannot|not possible|unable|did not|does not|exit code|fehl|erreur|error", re.I
 )
-CHANGING = frozenset({"write_file", "edit_file", "move_file", "delete_file", "run_command", "run_python"})
-"""Tools that can do what a task with a verb of change asks for."""
+CHANGING = frozenset({"write_file", "edit_file", "add_lines", "move_file", "delete_file"})
+RUNNING = frozenset({"run_command", "run_python"})
 
 
 @dataclass(frozen=True)
@@ -65,22 +63,35 @@ def objection_to(text: str, state: SpecialistState, root: Path) -> Objection | N
         return Objection("The answer is empty. Say what you did and what you found.", is_grave=True)
     if not results:
         return Objection("You have not used a tool yet. Do the task with the tools first, then finish.")
-    if grave := _undone(text, state["brief"]["step"]["goal"], results, sent_back):
+    if grave := _undone(text, state["brief"]["step"]["goal"], messages, root, sent_back):
         return grave
     return None if sent_back else _loose_end(text, state["brief"], messages, root)
 
 
-def _undone(text: str, goal: str, results: Sequence[ToolMessage], sent_back: int) -> Objection | None:
+def _undone(
+    text: str, goal: str, messages: Sequence[AnyMessage], root: Path, sent_back: int
+) -> Objection | None:
     """What shows that the work is not done; an honest "it failed" is taken after a third try."""
-    if _ADMITS.search(text) and (sent_back >= 2 or not _CHANGE.search(goal)):
+    results = [message for message in messages if isinstance(message, ToolMessage) and message.name != FINISH]
+    if _ADMITS.search(text) and (sent_back >= 2 or not asks_for_change(goal)):
         return None
+    if sent_back < 2 and _DENIES.search(text) and any(r.text.startswith(CUT_OFF) for r in results):
+        return Objection("A call was cut off after it had started. Say that, and what is there now.")
+    if (name := _unwritten(goal, root)) and sent_back < 2:
+        return Objection(f"{name} does not exist yet. Make it with write_file now.")
+    if sent_back < 2 and (left := _left_over(goal, messages, root)):
+        return Objection(f"Not everywhere yet: {left}. Replace it there too, for example with sed -i.")
+    if failing := still_failing(goal, messages, root):
+        return Objection(f"Not done: {failing} still fails. Repair the code, not the check.", is_grave=True)
     if failed := _FAILED.search(str(results[-1].content)):
         why = failed[0].strip()
         return Objection(f"Not done: the last call failed ({why}). Find out why, do it right.", is_grave=True)
-    changes = [message for message in results if message.name in CHANGING]
-    if not changes and _CHANGE.search(goal) and not _QUESTION.match(goal) and sent_back < 2:
-        return Objection("You have only looked: nothing is changed, nothing was run. Do what the task says.")
-    if changes and _RUN.search(goal) and not _is_proved(results):
+    changes = [message for message in results if _may_have_changed(message)]
+    if not changes and asks_for_change(goal) and sent_back < 2:
+        return Objection(
+            "Nothing has been changed yet, you have only looked. Make the change in the files now."
+        )
+    if changes and RUN.search(goal) and not _is_proved(results):
         return Objection("Nothing was run after the last change. Run it to see if it is so.", is_grave=True)
     return None
 
@@ -93,6 +104,10 @@ def _loose_end(text: str, brief: Brief, messages: Sequence[AnyMessage], root: Pa
         is_there = (root / name).exists()
         what = "no call of yours has touched" if is_there else "does not exist yet: make it now"
         return Objection(f"The task names {name}, which {what}, unless it is not needed.")
+    if folder := _unvisited(brief, messages, root):
+        return Objection(
+            f"The task is about the folder {folder}, and no call of yours was. Look only in there."
+        )
     if number := _invented(text, brief, messages):
         return Objection(
             f"No tool result shows the number {number}. Get it with a tool, then answer with what it shows."
@@ -100,40 +115,86 @@ def _loose_end(text: str, brief: Brief, messages: Sequence[AnyMessage], root: Pa
     return None
 
 
+def _may_have_changed(result: ToolMessage) -> bool:
+    """Whether a call may have changed a file; of commands the result says so, where it was looked at."""
+    if result.name in RUNNING:
+        return not result.text.endswith(UNCHANGED)
+    return result.name in CHANGING and not is_vain(result)
+
+
 def _is_proved(results: Sequence[ToolMessage]) -> bool:
     """Whether something ran well after the last change of a file."""
     for message in reversed(results):
-        if message.name in {"run_command", "run_python"} and str(message.content).startswith("exit code 0"):
+        if message.name in RUNNING and passed(message):
             return True
-        if message.name in {"write_file", "edit_file"} and not str(message.content).startswith("Error"):
+        if message.name in WRITES and not is_vain(message):
             return False
     return False
 
 
+def _called(messages: Sequence[AnyMessage]) -> str:
+    """The arguments of all calls; the answer itself left out."""
+    calls = [call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
+    return " ".join(str(call["args"]) for call in calls if call["name"] != FINISH)
+
+
 def _said(messages: Sequence[AnyMessage]) -> str:
     """Everything that calls and results contain; the answer itself left out."""
-    parts = []
-    for message in messages:
-        if isinstance(message, AIMessage):
-            parts += [str(call["args"]) for call in message.tool_calls if call["name"] != FINISH]
-        else:
-            parts.append(str(message.content))
-    return " ".join(parts)
+    results = [str(message.content) for message in messages if not isinstance(message, AIMessage)]
+    return " ".join([_called(messages), *results])
+
+
+def _unwritten(goal: str, root: Path) -> str:
+    """The first file that a task to write something names and that is not there."""
+    if not _WRITE.search(goal) or asks_for_deletion(goal) or _MOVE.search(goal):
+        return ""
+    return next((str(name) for name in NAME.findall(goal) if not (root / name).exists()), "")
+
+
+def _left_over(goal: str, messages: Sequence[AnyMessage], root: Path) -> str:
+    """Where words that an edit replaced still stand, when the task wants all of them replaced."""
+    if not _EVERYWHERE.search(goal):
+        return ""
+    calls = [call for m in messages if isinstance(m, AIMessage) for call in m.tool_calls]
+    for edit in (call["args"] for call in calls if call["name"] == "edit_file"):
+        words = _replaced(str(edit.get("old", "")), str(edit.get("new", "")))
+        path = root / str(edit.get("path", ""))
+        text = path.read_text(encoding="utf-8", errors="replace") if is_small_file(path) else ""
+        if len(words) > 2 and words in text:
+            return f"{words!r} is still {text.count(words)} times in {edit['path']}"
+    return ""
+
+
+def _replaced(old: str, new: str) -> str:
+    """The words in which an edit differs, without what is the same before and after them."""
+    before, after = old.split(), new.split()
+    while before and after and before[0] == after[0]:
+        before, after = before[1:], after[1:]
+    while before and after and before[-1] == after[-1]:
+        before, after = before[:-1], after[:-1]
+    return " ".join(before).strip(".,;:!?\"'()")
 
 
 def _empty(goal: str, root: Path) -> str:
     """The first file that the step names and that holds nothing, unless emptiness is what was asked for."""
     if re.search(r"\b(?:empty|blank|touch|leer|vide|vac[ií])", goal, re.I):
         return ""
-    files = ((name, root / name) for name in _FILE.findall(goal))
+    files = ((name, root / name) for name in NAME.findall(goal))
     return next((str(name) for name, path in files if path.is_file() and not path.stat().st_size), "")
 
 
 def _untouched(brief: Brief, messages: Sequence[AnyMessage]) -> str:
     """The first file that the step names and that appears in no call and no result."""
     seen = _said(messages[1:])
-    names = _FILE.findall(brief["step"]["goal"])
+    names = NAME.findall(brief["step"]["goal"])
     return next((str(name) for name in names if name.rsplit("/", 1)[-1] not in seen), "")
+
+
+def _unvisited(brief: Brief, messages: Sequence[AnyMessage], root: Path) -> str:
+    """The first folder of the workspace that the step names and that no call is about."""
+    calls = _called(messages)
+    words = _FOLDER.findall(brief["step"]["goal"])
+    return next((str(word) for word in words if word not in calls and (root / word).is_dir()), "")
 
 
 def _invented(text: str, brief: Brief, messages: Sequence[AnyMessage]) -> str:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, create_model
 from orchestrator.agents import Agent
 from orchestrator.context import Context
 from orchestrator.llm.base import EXAMPLE, ToolSpec
+from orchestrator.nodes.changes import files
 from orchestrator.nodes.messages import FINISH
 from orchestrator.settings import ModelSettings
 from orchestrator.state import Brief
@@ -31,7 +32,7 @@ SMALL_RULES = """\
 Work in small steps: one action, then read its result, then the next action.
 - Do exactly what the task says, with the names that it gives. Change nothing else.
 - Never count, compute, compare, filter or sort in your head: use a command or run_python.
-- edit_file replaces `old` by `new`: to insert a line, write the line beside it in both.
+- add_lines puts new lines into a file; edit_file replaces `old` by `new`.
 - Do not repeat a call that worked. After an error do something different.
 - When the results show that the task is done, use finish. Its answer states the result itself."""
 
@@ -41,6 +42,8 @@ SMALL_RESULT_CHARACTERS = 2_400
 LISTED = 25
 DONE_BY_COMMAND = frozenset({"list_files", "search_files", "search_docs", "move_file", "delete_file"})
 """Tools that a small model is not shown beside run_command: the fewer there are, the better it picks."""
+FOR_SMALL = frozenset({"add_lines"})
+"""Tools that a large model does not need: edit_file and write_file do the same."""
 ESSENTIAL = frozenset({"path", "offset", "glob"})
 """Optional arguments that a small model is shown as well."""
 
@@ -69,9 +72,9 @@ def examples() -> tuple[AnyMessage, ...]:
     return tuple(turns)
 
 
-def brief_message(brief: Brief, root: Path) -> HumanMessage:
-    """The task as the specialist gets it."""
-    parts = [f"The workspace holds {_listing(root)}."]
+def brief_message(brief: Brief, root: Path, *, deep: bool = False) -> HumanMessage:
+    """The task as the specialist gets it; `deep` lists what is in folders too."""
+    parts = [f"The workspace holds {_tree(root) if deep else _listing(root)}."]
     parts += [f"Known so far: {text}" for text in brief["before"]]
     parts.append(f"Task: {brief['request']}")
     step = brief["step"]
@@ -99,6 +102,14 @@ def _listing(root: Path) -> str:
     return f"{', '.join(names[:LISTED])}{more}"
 
 
+def _tree(root: Path) -> str:
+    """The files of a small workspace with their folders; of a bigger one the names at its top."""
+    found = files(root)
+    if not found or len(found) > LISTED or not any("/" in name for name in found):
+        return _listing(root)
+    return ", ".join(sorted(found))
+
+
 def fit(messages: Sequence[AnyMessage], model: ModelSettings) -> list[AnyMessage]:
     """Cut the oldest tool results until the conversation fits the model's window.
 
@@ -124,7 +135,10 @@ def tool_specs(context: Context, agent: Agent, allowed: list[str], model: ModelS
     gets `finish` for it.
     """
     small = model.size == "small"
-    names = [name for name in agent.tools if name != FINISH and (not allowed or name in allowed)]
+    hidden = () if small else FOR_SMALL
+    names = [
+        name for name in agent.tools if name not in {FINISH, *hidden} and (not allowed or name in allowed)
+    ]
     if small and "run_command" in names:
         names = [name for name in names if name not in DONE_BY_COMMAND]
     if model.tool_calls == "json":

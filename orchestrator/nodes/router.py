@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
@@ -40,8 +40,10 @@ async def router(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
         context.journal.write("route", **route)
         return {"route": route, "request": rest}
     classify = trained(corpus(context.agents))
-    scores = lifted(classify(request), request, context.agents)
-    route = by_scores(scores, request, state.get("route"))
+    plain = classify(request)
+    scores = lifted(plain, request, context.agents)
+    raised = {name for name in scores if scores[name] > plain[name]}
+    route = by_scores(scores, request, state.get("route"), raised)
     model = await context.model("fast")
     small = model.settings.size == "small"
     is_taught = all(len(agent.routing.examples) >= TAUGHT for agent in context.agents.values())
@@ -70,15 +72,21 @@ def _route(
     )
 
 
-def by_scores(scores: Mapping[str, float], request: str, last: Route | None) -> Route:
-    """Turn probabilities into a route; a short follow-up stays with the agent who worked last."""
+def by_scores(
+    scores: Mapping[str, float], request: str, last: Route | None, raised: Collection[str] = ()
+) -> Route:
+    """Turn probabilities into a route; a short follow-up stays with the agent who worked last.
+
+    `raised` are the agents whose score comes from words that only they use, not from examples.
+    """
     ranked = sorted(scores, key=lambda name: -scores[name])
     best = ranked[0]
     if best == NONE and (scores[NONE] < PLAIN or _CONCRETE.search(request)):
         best = ranked[1]
     if last and last["agent"] != NONE and len(request.split()) <= 6 and scores[best] < SURE and best != NONE:
         return _route(last["agent"], SURE, "it follows up on the last request", "classifier")
-    return _route(best, scores[best], f"closest to {best}'s examples", "classifier")
+    why = f"it uses words that only {best} uses" if best in raised else f"closest to {best}'s examples"
+    return _route(best, scores[best], why, "classifier")
 
 
 def several(request: str, first: str, classify: Classifier) -> list[str]:

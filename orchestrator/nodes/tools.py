@@ -20,7 +20,9 @@ from langgraph.runtime import Runtime
 
 from orchestrator.context import Context, enter
 from orchestrator.errors import StorageError, ToolError
+from orchestrator.nodes.changes import files, told
 from orchestrator.nodes.circles import CUT_OFF, counts, refusals, repeats
+from orchestrator.nodes.guidance import unfit, watches
 from orchestrator.nodes.keeping import Keeping
 from orchestrator.nodes.messages import FINISH, last_answer
 from orchestrator.nodes.prompts import SMALL_RESULT_CHARACTERS
@@ -38,12 +40,16 @@ async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     message = last_answer(state)
     refused, again = refusals(message, state), repeats(message, state, context.tools)
     pending = [call for call in message.tool_calls if call["name"] != FINISH]
-    results: dict[str, str] = {**refused, **again}
+    small = (await context.open_model(step["agent"])).settings.size == "small"
+    spoiling: dict[str, str] = {}
+    if small:
+        again, spoiling = unfit(message, state, context.root, again)
+    results: dict[str, str] = {**refused, **again, **spoiling}
     for identifier, text in again.items():
         context.journal.write("nudge", call=identifier, text=text)
     runnable = [call for call in pending if str(call["id"]) not in results]
-    results |= await _run_all(runnable, state["verdicts"], runtime)
-    small = (await context.open_model(step["agent"])).settings.size == "small"
+    watched = small and watches(step["goal"], message)
+    results |= await _run_all(runnable, state["verdicts"], runtime, watched=watched)
     limit = SMALL_RESULT_CHARACTERS if small else 1_000_000
     answers: list[AnyMessage] = [
         ToolMessage(
@@ -58,14 +64,14 @@ async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
 
 
 async def _run_all(
-    calls: list[ToolCall], verdicts: Mapping[str, Verdict], runtime: Runtime[Context]
+    calls: list[ToolCall], verdicts: Mapping[str, Verdict], runtime: Runtime[Context], *, watched: bool
 ) -> dict[str, str]:
     """Run calls in order, neighbouring reads side by side; returns the texts by call id."""
     texts: dict[str, str] = {}
     known = runtime.context.tools
     for reads, group in groupby(calls, key=lambda call: known[call["name"]].effects.is_read_only):
         for batch in batched(list(group), PARALLEL if reads else 1):
-            done = await asyncio.gather(*(_run(call, verdicts, runtime.context) for call in batch))
+            done = await asyncio.gather(*(_run(call, verdicts, runtime.context, watched) for call in batch))
             texts |= {str(call["id"]): text for call, text in zip(batch, done, strict=True)}
             _stop_if_asked(runtime, is_last=batch[-1] is calls[-1])
     return texts
@@ -82,8 +88,8 @@ def _stop_if_asked(runtime: Runtime[Context], *, is_last: bool) -> None:
         raise GraphDrained(runtime.control.drain_reason or "stopped")
 
 
-async def _run(call: ToolCall, verdicts: Mapping[str, Verdict], context: Context) -> str:
-    """Run one call, or serve what the journal knows of it."""
+async def _run(call: ToolCall, verdicts: Mapping[str, Verdict], context: Context, watched: bool) -> str:
+    """Run one call, or serve what the journal knows of it; `watched` adds what a command did to files."""
     identifier, tool, journal = str(call["id"]), context.tools[call["name"]], context.journal
     recorded = journal.of_call(identifier, "tool_result")
     if recorded is not None and journal.is_same(recorded.fields.get("arguments", {}), call["args"]):
@@ -100,7 +106,9 @@ async def _run(call: ToolCall, verdicts: Mapping[str, Verdict], context: Context
     about |= await kept.before()
     journal.write("tool_intent", call=identifier, **about)
     started = time.monotonic()
+    seen = await asyncio.to_thread(files, context.root) if watched and tool.effects.executes else None
     status, text = await _outcome(tool, call, verdicts[identifier], context)
+    text += await asyncio.to_thread(told, seen, context.root)
     seconds = time.monotonic() - started
     about |= await kept.after()
     event = journal.write("tool_result", call=identifier, seconds=seconds, **about, status=status, text=text)

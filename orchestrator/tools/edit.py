@@ -22,6 +22,8 @@ from orchestrator.tools.paths import Spot, explained, opened, spot
 from orchestrator.tools.walk import counted, missing, walk
 from orchestrator.tools.writing import LARGEST, replace, syntax
 
+UNCHANGED_WRITE = "already held exactly this"
+BLANK_ONLY = " (only blank space changed)"
 SHOWN_LINES = 30
 """A refused edit shows a file that is no longer than this."""
 
@@ -54,7 +56,7 @@ def _write(root: Path, path: str, content: str) -> str:
         raise ToolError(f"{path!r} names a folder; give a file's name (missing folders are made)")
     encoded = content.encode("utf-8", "replace")
     if _holds(root, path, encoded):
-        return f"{path} already held exactly this; nothing changed{syntax(path, content)}"
+        return f"{path} {UNCHANGED_WRITE}; nothing changed{syntax(path, content)}"
     with spot(root, path, follow=True, make=True) as place:
         if place.is_folder:
             raise ToolError(f"{path!r} is a folder; give a file's name in it")
@@ -102,14 +104,13 @@ def _edit(root: Path, wanted: EditFileArguments) -> str:
                 # surrogateescape: bytes that are no UTF-8 come back out as they were.
                 before = stream.read().decode("utf-8", "surrogateescape")
         after = applied(before, wanted.old, wanted.new, wanted.path)
-        if _ink(before) == _ink(after):
-            raise ToolError(f"not edited: only blank space would change in {wanted.path}; `new` is as before")
         _refuse_to_break(wanted.path, before, after)
         with spot(root, wanted.path, follow=True) as place:
             replace(place, after.encode("utf-8", "surrogateescape"), wanted.path)
     except FileNotFoundError:
         raise missing(root, wanted.path) from None
-    return f"edited {place.relative}\n{context_diff(before, after)}{syntax(place.name, after)}"
+    only = BLANK_ONLY if _ink(before) == _ink(after) else ""
+    return f"edited {place.relative}{only}\n{context_diff(before, after)}{syntax(place.name, after)}"
 
 
 def _ink(text: str) -> list[str]:

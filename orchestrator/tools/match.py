@@ -17,7 +17,7 @@ def applied(before: str, old: str, new: str, path: str) -> str:
     for wanted, put in _spellings(before, old, new):
         count = before.count(wanted)
         if count == 1:
-            return before.replace(wanted, put)
+            return before.replace(_with_line_end(before, wanted) if not put else wanted, put)
         if count > 1:
             lines = _lines_of(before, wanted)
             raise ToolError(
@@ -25,6 +25,16 @@ def applied(before: str, old: str, new: str, path: str) -> str:
                 "(and to `new`) so that it fits once"
             )
     raise ToolError(_near(before, old, path))
+
+
+def _with_line_end(before: str, wanted: str) -> str:
+    """Whole lines that are taken out go with their line end: nobody means to leave an empty line behind."""
+    start = before.index(wanted)
+    for end in ("\r\n", "\n"):
+        begins = start == 0 or before[start - 1] == "\n"
+        if begins and not wanted.endswith("\n") and before.startswith(wanted + end, start):
+            return wanted + end
+    return wanted
 
 
 def _spellings(before: str, old: str, new: str) -> list[tuple[str, str]]:

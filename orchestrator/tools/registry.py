@@ -8,6 +8,7 @@ from orchestrator.tools.docs import SEARCH_DOCS
 from orchestrator.tools.edit import DELETE_FILE, EDIT_FILE, MOVE_FILE, WRITE_FILE
 from orchestrator.tools.files import LIST_FILES, READ_FILE
 from orchestrator.tools.finish import FINISH
+from orchestrator.tools.insert import ADD_LINES
 from orchestrator.tools.search import SEARCH_FILES
 from orchestrator.tools.web import FETCH_URL
 from orchestrator.tools.websearch import WEB_SEARCH
@@ -20,6 +21,7 @@ TOOLS: dict[str, Tool] = {
         SEARCH_FILES,
         WRITE_FILE,
         EDIT_FILE,
+        ADD_LINES,
         MOVE_FILE,
         DELETE_FILE,
         RUN_COMMAND,

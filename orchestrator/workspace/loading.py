@@ -31,9 +31,12 @@ class Loaded:
             yield "this folder's agents can only read until you trust it: `orc trust`"
 
 
-def load(root: Path) -> Loaded:
-    """Read settings and agent files; raises ConfigError with every problem of every file."""
-    return Loaded(root, load_settings(root), AgentFolder(root, *offered_tools()).current())
+def load(root: Path, agents_of: Path | None = None) -> Loaded:
+    """Read settings and agent files; raises ConfigError with every problem of every file.
+
+    With `agents_of` the specialists are those of another workspace.
+    """
+    return Loaded(root, load_settings(root), AgentFolder(agents_of or root, *offered_tools()).current())
 
 
 def check_request(request: str, loaded: Loaded, *, model: str | None) -> None:

@@ -1,0 +1,94 @@
+"""How a model is led at its next action: what it sees, which tools it is offered, at which temperature.
+
+All of it is for models that get stuck; a model that goes its way sees its conversation and all its tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+
+from orchestrator.nodes.intent import asks_for_change
+from orchestrator.nodes.messages import FINISH, last_answer
+from orchestrator.nodes.repair import TRIES, WARMTH, fresh_view, is_trial, spoilt, still_failing, tried
+from orchestrator.nodes.rounds import WRITES, is_move, is_vain
+from orchestrator.settings import ModelSettings
+from orchestrator.state import SpecialistState
+
+AFRESH = 0.5
+"""Temperature of a small model's second try, which at 0 would be its first one again."""
+RESTLESS = 0.8
+"""Temperature after a second repeated call: at 0 a model repeats itself for ever."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What holds for one call of the model."""
+
+    seen: Sequence[AnyMessage]
+    """The conversation as the model gets it."""
+    warmth: float | None = None
+    """The temperature; None leaves it as it is set."""
+    withheld: set[str] = field(default_factory=set)
+    """Tools that are not offered."""
+    only: set[str] = field(default_factory=set)
+    """The tools that alone are offered, when there are any."""
+    gives_up: str = ""
+    """Why the model is not asked any more."""
+
+
+def guided(
+    state: SpecialistState, history: Sequence[AnyMessage], model: ModelSettings, root: Path
+) -> Guidance:
+    """Lead the next call; a small model repairs by trial while a check fails."""
+    step = state["brief"]["step"]
+    if model.size != "small" or not is_trial(step["goal"], history, root):
+        return Guidance(history, _warmth(state, model), _withheld(state))
+    check, count = still_failing(step["goal"], history, root), tried(history)
+    return Guidance(
+        seen=fresh_view(history, check),
+        warmth=WARMTH[min(count + step["id"].startswith("r"), len(WARMTH) - 1)],
+        only={"write_file"},
+        gives_up=f"{check} fails after {count} repairs; none of them was kept" if count >= TRIES else "",
+    )
+
+
+def watches(goal: str, message: AIMessage) -> bool:
+    """Whether a small model is told what a command of this message did to the files."""
+    return asks_for_change(goal) and not is_move(message)
+
+
+def unfit(
+    message: AIMessage, state: SpecialistState, root: Path, again: dict[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Texts for repeated calls and for calls that would spoil a repair, in which a repeat is none."""
+    goal = state["brief"]["step"]["goal"]
+    if not is_trial(goal, state["messages"], root):
+        return again, {}
+    return {}, spoilt(message, goal, root)
+
+
+def _withheld(state: SpecialistState) -> set[str]:
+    """Tools that make no sense as the very next call: what was just repeated, refused or in vain."""
+    last = state.get("messages", [])[-1:]
+    if state.get("repeats", 0):
+        return {call["name"] for call in last_answer(state).tool_calls}
+    if not last or not isinstance(last[0], ToolMessage):
+        return set()
+    if last[0].text.startswith("Error: not edited") or (last[0].name in WRITES and is_vain(last[0])):
+        return {FINISH, "edit_file"}
+    return {FINISH} if last[0].name == FINISH or "\nsyntax error" in str(last[0].content) else set()
+
+
+def _warmth(state: SpecialistState, model: ModelSettings) -> float | None:
+    """A higher temperature where the model is stuck, or tries a second time; None leaves it as it is set."""
+    if state.get("repeats", 0) >= 2:
+        return RESTLESS
+    wrote_nonsense = any(
+        "\nsyntax error" in str(message.content) for message in state.get("messages", [])[-1:]
+    )
+    is_second_try = state.get("objections", 0) >= 2 or state["brief"]["step"]["id"].startswith("r")
+    return AFRESH if model.size == "small" and (is_second_try or wrote_nonsense) else None

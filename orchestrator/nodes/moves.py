@@ -1,0 +1,108 @@
+"""The moves that need no model, made by code for a small one.
+
+Before it thinks: read what the task names, run the check that is said to fail. After a change: run the
+check, and judge what it shows. The calls are ordinary ones: judged, journalled and shown like any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from langchain_core.messages import AIMessage, AnyMessage
+from langchain_core.messages.tool import ToolCall
+
+from orchestrator.nodes.proof import NAME, is_small_file, proof_of, sources_of
+from orchestrator.nodes.repair import REPAIR, UNDONE, Calls, check_of, judged
+from orchestrator.nodes.rounds import MOVE, changed, is_run_of, passed, rounds_of
+from orchestrator.state import Brief
+
+MOST_FILES = 4
+RUN = re.compile(
+    r"\b(?:run|execut|tests?\b|unittest|try (?:it|out)|führ\w* .*aus|starte|lanc|exécut|ejecut|prueba)|"
+    + REPAIR.pattern,
+    re.I,
+)
+"""Tasks whose result can be tried out: something has to be run after the last change."""
+_DOCUMENTS = re.compile(
+    r"\b(?:docs?|documents?|documentation|handbook|manual|guide|readme|runbook|wiki|handbuch|anleitung|doku\w*"
+    r"|manuel|documentación)\b",
+    re.I,
+)
+_INPUT = re.compile(r"\bargv\b|\binput\(|\bargparse\b|\$[1@*]")
+
+
+def next_move(
+    history: Sequence[AnyMessage], brief: Brief, root: Path, tools: Sequence[str], identifier: str
+) -> AIMessage | None:
+    """The calls that any sensible specialist would make now; None where the model has to think."""
+    goal = brief["step"]["goal"]
+    calls = _opening(goal, root, tools) if not history else _after(history, goal, root)
+    if not calls or any(name not in tools for name, _ in calls[1]):
+        return None
+    return AIMessage(
+        calls[0],
+        id=identifier,
+        tool_calls=[
+            ToolCall(name=name, args=dict(arguments), id=f"{identifier}.{number}", type="tool_call")
+            for number, (name, arguments) in enumerate(calls[1])
+        ],
+        additional_kwargs={MOVE: True},
+    )
+
+
+def _opening(goal: str, root: Path, tools: Sequence[str]) -> Calls | None:
+    names = [name for name in NAME.findall(goal) if is_small_file(root / name)]
+    check = check_of(goal, root) if "run_command" in tools else ""
+    names += sources_of(check, root)
+    reads = [("read_file", {"path": name}) for name in list(dict.fromkeys(names))[:MOST_FILES]]
+    if check:
+        return "look at the files and see how the check fails", [*reads, _run(check)]
+    if reads and "read_file" in tools:
+        return "look at the file first", reads
+    is_about_documents = tools[:1] == ("search_docs",) or _DOCUMENTS.search(goal)
+    if "search_docs" in tools and is_about_documents and _has_documents(root):
+        return "see what the documents say", [("search_docs", {"query": goal[:500]})]
+    return None
+
+
+def _after(history: Sequence[AnyMessage], goal: str, root: Path) -> Calls | None:
+    """What follows from the last results: a check after a change, a verdict on the change after a check."""
+    rounds = rounds_of(history)
+    if not rounds or not RUN.search(goal):
+        return None
+    message, results = rounds[-1]
+    check = check_of(goal, root)
+    if message.text != UNDONE and (wrote := changed(message, results)):
+        command = check or _first_run(str(wrote[-1]["args"].get("path", "")), goal, root)
+        return ("see if it works now", [_run(command)]) if command else None
+    if check and is_run_of(check, message) and not passed(results[-1]):
+        return judged(history, check)
+    return None
+
+
+def _first_run(path: str, goal: str, root: Path) -> str:
+    """How to try out what was just written, when that needs no arguments."""
+    quoted = re.search(rf"[\"'`]((?:bash|sh|python3?) {re.escape(path)}[^\"'`\n]*)[\"'`]", goal)
+    if quoted:
+        return quoted[1]
+    if not is_small_file(root / path):
+        return ""
+    text = (root / path).read_text(encoding="utf-8", errors="replace")
+    if _INPUT.search(text):
+        return ""
+    return proof_of(path, root) or {"py": f"python3 {path}", "sh": f"bash {path}"}.get(
+        path.split(".")[-1], ""
+    )
+
+
+def _run(command: str) -> tuple[str, dict[str, str]]:
+    return "run_command", {"command": command}
+
+
+def _has_documents(root: Path) -> bool:
+    """Whether there is anything at the top of the workspace that search_docs would look into."""
+    return any((root / name).exists() for name in ("docs", "doc", "README.md")) or any(
+        next(root.glob(f"*.{ending}"), None) for ending in ("md", "txt", "rst", "html")
+    )

@@ -1,0 +1,183 @@
+"""Repair by trial: a small model proposes the whole file anew, code runs the check and keeps what helps.
+
+A small model is bad at exact edits, and after a failure it argues with itself. So each try starts from
+the same place: the sources, the failing check, one line on what was tried, and a higher temperature.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+
+from orchestrator.nodes.proof import is_test, proof_of, sources_of
+from orchestrator.nodes.rounds import WRITES, Round, changed, is_move, is_run_of, passed, rounds_of
+
+UNDONE = "that did not help: put it back and try something else"
+NEARER = "the check comes further now: go on from here"
+TRIES = 7
+WARMTH = (0.0, 0.4, 0.7, 0.9)
+"""Temperature by the number of tries so far."""
+MOST_CHARACTERS = 2_500
+"""A source that is longer is edited, not written anew."""
+REPAIR = re.compile(
+    r"\b(?:fix|repair|correct|debug|fail|pass\b|broken|bugs?\b|beheb|reparier|korrigier|fehl|corrig|répar|échou"
+    r"|arregl|repar|falla)",
+    re.I,
+)
+_ABOUT_TEST = re.compile(
+    r"\b(?:chang|updat|adapt|adjust|edit|extend|rewrit)\w* (?:the |this |that )?(?:test|check|expect)", re.I
+)
+_NOT = re.compile(r"\b(?:do not|don't|never|without|not)\b", re.I)
+_WHOLE = re.compile(r"\A(\S+): lines? 1(?:–(\d+))? of (\d+)\n")  # noqa: RUF001 - as read_file writes it
+
+Calls = tuple[str, list[tuple[str, dict[str, str]]]]
+"""Why, then names and arguments."""
+
+
+def check_of(goal: str, root: Path) -> str:
+    """The check that a repair has to make pass; empty when the task is none or has none."""
+    return proof_of(goal, root) if REPAIR.search(goal) else ""
+
+
+def still_failing(goal: str, history: Sequence[AnyMessage], root: Path) -> str:
+    """The check of a repair when it failed the last time that it was run; empty otherwise."""
+    check = check_of(goal, root)
+    runs = [results[-1] for message, results in rounds_of(history) if check and is_run_of(check, message)]
+    return check if runs and not passed(runs[-1]) else ""
+
+
+def is_trial(goal: str, history: Sequence[AnyMessage], root: Path) -> bool:
+    """Whether the next thing to do is to write a short source anew, and nothing else."""
+    check = still_failing(goal, history, root)
+    code = [root / name for name in sources_of(check, root) if not is_test(name)]
+    return bool(code) and all(path.stat().st_size <= MOST_CHARACTERS for path in code)
+
+
+def tried(history: Sequence[AnyMessage]) -> int:
+    """How many files the model has written since the check came further for the last time."""
+    count = 0
+    for message, _ in rounds_of(history):
+        if is_move(message):
+            count = 0 if message.text == NEARER else count
+        else:
+            count += any(call["name"] in WRITES for call in message.tool_calls)
+    return count
+
+
+def spoilt(message: AIMessage, goal: str, root: Path) -> dict[str, str]:
+    """Texts for the calls that would change the check, or lose a part of the code, by call id."""
+    if is_move(message) or not (check := check_of(goal, root)):
+        return {}
+    sources = sources_of(check, root)
+    code = [name for name in sources if not is_test(name)]
+    wants_test = _ABOUT_TEST.search(goal) and not _NOT.search(goal)
+    texts = {}
+    for call in message.tool_calls:
+        path = str(call["args"].get("path", "")).removeprefix("./")
+        if call["name"] not in WRITES or path not in sources or not code:
+            continue
+        if is_test(path) and not wants_test:
+            texts[str(call["id"])] = (
+                f"Error: not edited: {path} is the check and stays as it is. "
+                f"The mistake is in {' or '.join(code)}."
+            )
+        elif lost := _lost(root / path, str(call["args"].get("content", ""))):
+            texts[str(call["id"])] = f"Error: not edited: {lost} would be missing in {path}; it has to stay."
+    return texts
+
+
+def _lost(path: Path, content: str) -> str:
+    """The first function or class at the top of a file that new content leaves out."""
+    try:
+        before, after = ast.parse(path.read_text(encoding="utf-8")), ast.parse(content)
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    kept = _names(after)
+    return next((name for name in _names(before) if name not in kept), "") if content else ""
+
+
+def _names(tree: ast.Module) -> list[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return [node.name for node in tree.body if isinstance(node, kinds)]
+
+
+def judged(history: Sequence[AnyMessage], check: str) -> Calls | None:
+    """What to do after a check that still fails: keep what brought it nearer, put back what did not."""
+    rounds = rounds_of(history)
+    start = next((i for i in range(len(rounds) - 1, -1, -1) if _is_start(rounds[i][0], check)), None)
+    if start is None or start == len(rounds) - 1:
+        return None
+    last_undo = max((i for i in range(start, len(rounds)) if rounds[i][0].text == UNDONE), default=start)
+    since = rounds[last_undo + 1 : -1]
+    wrote = [str(call["args"]["path"]) for message, results in since for call in changed(message, results)]
+    paths = list(dict.fromkeys(wrote))
+    if not paths:
+        return None
+    if score(rounds[-1][1][-1].text) < score(rounds[start][1][-1].text):
+        return NEARER, [*(("read_file", {"path": path}) for path in paths), _run(check)]
+    originals = {path: _whole(rounds[: start + 1], path) for path in paths}
+    if any(text is None for text in originals.values()):
+        return None
+    return UNDONE, [("write_file", {"path": p, "content": text or ""}) for p, text in originals.items()]
+
+
+def _run(command: str) -> tuple[str, dict[str, str]]:
+    return "run_command", {"command": command}
+
+
+def _whole(rounds: Sequence[Round], path: str) -> str | None:
+    """The content of a file as it was last read in full."""
+    for _, results in reversed(rounds):
+        for result in results:
+            head = _WHOLE.match(result.text)
+            if head and head[1] == path and (head[2] or "1") == head[3] and "cut …]" not in result.text:
+                lines = result.text[head.end() :].splitlines()
+                return "".join(f"{line.partition('| ')[2]}\n" for line in lines)
+    return None
+
+
+def score(output: str) -> tuple[int, int]:
+    """How far a failing check is from passing, less is better: failures, then how late it stopped."""
+    if counted := re.search(r"^FAILED \((.*)\)", output, re.M):
+        return sum(map(int, re.findall(r"\d+", counted[1]))), 0
+    if failed := re.search(r"\b(\d+) failed", output):
+        return int(failed[1]), 0
+    line = re.search(r"line (\d+), in <module>", output)
+    return 1, -int(line[1]) if line else 0
+
+
+def fresh_view(history: Sequence[AnyMessage], check: str) -> list[AnyMessage]:
+    """The conversation as the model sees it at its next try: all up to the check, and what was tried last."""
+    starts = [index for index, message in enumerate(history) if _is_start(message, check)]
+    if not starts:
+        return list(history)
+    end = starts[-1] + 1
+    while end < len(history) and isinstance(history[end], ToolMessage):
+        end += 1
+    tries = [
+        (call["args"], result.text)
+        for message, results in rounds_of(history[end:])
+        for call, result in zip(message.tool_calls, results, strict=False)
+        if call["name"] in WRITES and not is_move(message)
+    ]
+    if not tries:
+        return list(history)
+    arguments, result = tries[-1]
+    text = str(arguments.get("content") or arguments.get("new") or arguments.get("text"))[:800]
+    said = f"Tried and undone, the check fails with it just the same:\n{text}\nTry something else."
+    note = result if result.startswith("Error") else said
+    return [*history[:end], HumanMessage(note, id=f"{history[-1].id}-tried")]
+
+
+def _is_start(message: AnyMessage, check: str) -> bool:
+    """Whether a round of code shows sources and check together: where tries begin."""
+    return (
+        isinstance(message, AIMessage)
+        and is_move(message)
+        and len(message.tool_calls) > 1
+        and is_run_of(check, message)
+    )

@@ -1,0 +1,175 @@
+"""What code does for a small model between its own calls: checks after changes, tries undone, files told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from desk import Desk
+from scripted import Call
+from scripted_sandbox import use
+
+from orchestrator.errors import ToolError
+from orchestrator.nodes.changes import UNCHANGED, files, told
+from orchestrator.nodes.proof import proof_of, sources_of
+from orchestrator.nodes.repair import score
+
+SMALL = {"size": "small", "tool_calls": "json"}
+WRONG = "def area(r):\n    return 3 * r\n"
+TEST = "from circle import area\n\nassert area(1) == 3\nassert area(2) == 12\nprint('ok')\n"
+
+
+def edit(old: str, new: str, path: str = "circle.py") -> Call:
+    return Call("edit_file", path=path, old=old, new=new)
+
+
+def commands(desk: Desk) -> list[str]:
+    return [
+        str(event.fields["arguments"].get("command") or event.fields["tool"])
+        for event in desk.events("tool_intent")
+    ]
+
+
+def test_a_failing_check_is_run_first_and_after_each_change_and_vain_tries_are_undone(desk: Desk) -> None:
+    desk.write("circle.py", WRONG)
+    desk.write("test_circle.py", TEST)
+    script = [edit("3 * r", "3 * r + 0"), edit("3 * r", "3 * r * r"), Call("finish", answer="repaired")]
+    turn = desk.work("@coder test_circle.py fails, repair circle.py", script, model=SMALL)
+    assert turn.answer == "repaired"
+    assert "AssertionError" in turn.requests[0].last
+    assert "Tried and undone" in turn.requests[1].last
+    assert "3 * r + 0" in turn.requests[1].last
+    check = "python3 test_circle.py"
+    tried = [check, "edit_file", check]
+    assert commands(desk) == ["read_file", "read_file", *tried, "write_file", *tried[1:]]
+    assert desk.text("circle.py") == WRONG.replace("3 * r", "3 * r * r")
+    assert [request["temperature"] for request in turn.requests] == [0.0, 0.4, 0.0]
+
+
+def test_a_change_that_brings_the_check_nearer_is_kept(desk: Desk) -> None:
+    desk.write("circle.py", "def area(r):\n    return 4 * r\n")
+    desk.write("test_circle.py", TEST)
+    script = [edit("4 * r", "3 * r"), edit("3 * r", "3 * r * r"), Call("finish", answer="repaired")]
+    turn = desk.work("@coder test_circle.py fails, repair circle.py", script, model=SMALL)
+    assert turn.answer == "repaired"
+    assert "2|     return 3 * r\n" in "\n".join(turn.requests[1].texts)
+    assert "line 4" in turn.requests[1].last
+
+
+def test_the_check_itself_is_not_changed_to_make_it_pass(desk: Desk) -> None:
+    desk.write("circle.py", WRONG)
+    desk.write("test_circle.py", TEST)
+    script = [
+        edit("== 12", "== 6", "test_circle.py"),
+        edit("3 * r", "3 * r * r"),
+        Call("finish", answer="repaired"),
+    ]
+    turn = desk.work("@coder make test_circle.py pass", script, model=SMALL)
+    assert "The mistake is in circle.py" in turn.requests[1].last
+    assert desk.text("test_circle.py") == TEST
+
+
+def test_an_answer_is_not_taken_while_the_check_fails(desk: Desk) -> None:
+    desk.write("circle.py", WRONG)
+    desk.write("test_circle.py", TEST)
+    script = [Call("finish", answer="done"), edit("3 * r", "3 * r * r"), Call("finish", answer="repaired")]
+    turn = desk.work("@coder make test_circle.py pass", script, model=SMALL)
+    assert "python3 test_circle.py still fails" in turn.requests[1].last
+    assert turn.answer == "repaired"
+
+
+def test_a_script_is_run_once_it_is_written(desk: Desk) -> None:
+    script = [
+        Call("write_file", path="six.py", content="print(2 * 3)\n"),
+        Call("finish", answer="it prints 6"),
+    ]
+    turn = desk.work("@coder write six.py and run it", script, model=SMALL)
+    assert turn.answer == "it prints 6"
+    assert commands(desk) == ["write_file", "python3 six.py"]
+    assert "exit code 0" in turn.requests[1].last
+
+
+def test_a_large_model_makes_its_own_moves(desk: Desk) -> None:
+    desk.write("circle.py", WRONG)
+    desk.write("test_circle.py", TEST)
+    script = [
+        edit("3 * r", "3 * r * r"),
+        Call("run_command", command="python3 test_circle.py"),
+        Call("finish", answer="ok"),
+    ]
+    turn = desk.work("@coder test_circle.py fails, repair circle.py", script)
+    assert commands(desk)[:2] == ["edit_file", "python3 test_circle.py"]
+    assert "add_lines" not in turn.requests[0].tools
+    assert "Files:" not in turn.requests[2].last
+
+
+def test_a_small_model_is_told_what_a_command_did_to_the_files(desk: Desk) -> None:
+    desk.write("tags.txt", "b\nb\na\n")
+    script = [
+        Call("run_command", command="sort -u tags.txt"),
+        Call("run_command", command="sort -u -o tags.txt tags.txt"),
+        Call("finish", answer="sorted"),
+    ]
+    turn = desk.work("@coder sort tags.txt without duplicates", script, model=SMALL)
+    assert turn.requests[1].last.endswith(UNCHANGED)
+    assert turn.requests[2].last.endswith("Files: changed tags.txt. It holds now:\n1| a\n2| b")
+
+
+def test_made_changed_and_gone_files_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+    before = files(tmp_path)
+    (tmp_path / "a").unlink()
+    (tmp_path / "b").write_text("more")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "e").write_text("e")
+    assert told(before, tmp_path) == "\nFiles: made d/e; changed b; gone a."
+
+
+@pytest.mark.parametrize(
+    ("goal", "command"),
+    [
+        ("run python3 -m unittest tests.test_a and repair it", "python3 -m unittest tests.test_a"),
+        ("python3 -m unittest fails", "python3 -m unittest"),
+        ("python3 check.py stops with an error", "python3 check.py"),
+        ("the tests fail", "python3 -m unittest tests.test_a"),
+        ("fix check.py", "python3 check.py"),
+    ],
+)
+def test_the_check_of_a_task_is_found(goal: str, command: str, tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("import unittest\nfrom a import b\n")
+    (tmp_path / "a.py").write_text("b = 1\n")
+    if "check" in goal:
+        (tmp_path / "check.py").write_text("assert 1\n")
+    assert proof_of(goal, tmp_path) == command
+
+
+def test_the_sources_of_a_check_are_the_test_and_what_it_imports(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text("import json\nfrom a import b\n")
+    (tmp_path / "a.py").write_text("b = 1\n")
+    assert sources_of("python3 -m unittest test_a", tmp_path) == ["test_a.py", "a.py"]
+    assert sources_of("python3 test_a.py", tmp_path) == ["test_a.py", "a.py"]
+
+
+def test_fewer_failures_and_a_later_line_are_nearer() -> None:
+    assert score("FAILED (failures=1, errors=1)") > score("FAILED (failures=1)")
+    assert score('File "t.py", line 3, in <module>') > score('File "t.py", line 4, in <module>')
+    assert score("3 failed, 1 passed") > score("2 failed, 2 passed")
+
+
+@pytest.mark.parametrize(
+    ("place", "after"), [("top", "x\na\nb\n"), ("end", "a\nb\nx\n"), (1, "a\nx\nb\n"), (0, "x\na\nb\n")]
+)
+def test_lines_are_added_at_a_place(place: str | int, after: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("a\nb")
+    use("add_lines", tmp_path, path="f", place=place, text="x")
+    assert (tmp_path / "f").read_text().rstrip("\n") == after.rstrip("\n")
+
+
+def test_lines_past_the_end_are_refused_and_line_ends_kept(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"a\r\n")
+    with pytest.raises(ToolError, match="no line 9"):
+        use("add_lines", tmp_path, path="f", place=9, text="x")
+    use("add_lines", tmp_path, path="f", place="end", text="x\ny\n")
+    assert (tmp_path / "f").read_bytes() == b"a\r\nx\r\ny\r\n"
