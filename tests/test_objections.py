@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from desk import Desk
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from scripted import Call, Reply, Request, Say
 
+from orchestrator.nodes.circles import CUT_OFF
+from orchestrator.nodes.objections import objection_to
 from orchestrator.nodes.report import OBJECTIONS
+from orchestrator.state import Brief, SpecialistState, Step
 
 SMALL = {"size": "small", "tool_calls": "json"}
 
@@ -73,3 +77,58 @@ def test_an_empty_answer_is_not_taken(desk: Desk) -> None:
     script = [Call("list_files"), Call("finish", answer=" "), Call("finish", answer="nothing is here")]
     turn = desk.work("@coder what is here", script, model=SMALL)
     assert turn.answer == "nothing is here"
+
+
+def test_a_task_for_every_place_is_not_done_after_one(desk: Desk) -> None:
+    desk.write("trip.txt", "to Bern\nBern is old\n")
+    script = [
+        Call("edit_file", path="trip.txt", old="to Bern", new="to Rome"),
+        Call("finish", answer="all replaced"),
+        Call("run_command", command="sed -i s/Bern/Rome/ trip.txt"),
+        Call("finish", answer="replaced in both places"),
+    ]
+    turn = desk.work("@coder write Rome instead of Bern everywhere in trip.txt", script, model=SMALL)
+    assert "'Bern' is still 1 times in trip.txt" in turn.requests[2].last
+    assert turn.answer == "replaced in both places"
+
+
+def test_a_file_that_should_be_written_is_asked_for_by_name(desk: Desk) -> None:
+    desk.write("story.txt", "two words")
+    script = [
+        Call("run_command", command="wc -w story.txt"),
+        Call("finish", answer="2"),
+        Call("write_file", path="words.txt", content="2\n"),
+        Call("finish", answer="words.txt says 2"),
+    ]
+    turn = desk.work(
+        "@coder count the words in story.txt and write the number to words.txt", script, model=SMALL
+    )
+    assert "words.txt does not exist yet" in turn.requests[2].last
+    assert turn.answer == "words.txt says 2"
+
+
+def test_a_count_outside_the_named_folder_is_questioned(desk: Desk) -> None:
+    desk.write("src/a.py", "")
+    desk.write("b.py", "")
+    script = [
+        Call("run_command", command="find . -name '*.py' | wc -l"),
+        Call("finish", answer="2"),
+        Call("run_command", command="find src -name '*.py' | wc -l"),
+        Call("finish", answer="1"),
+    ]
+    turn = desk.work("@coder how many python files are in src?", script, model=SMALL)
+    assert "about the folder src" in turn.requests[2].last
+    assert turn.answer == "1"
+
+
+def test_it_is_not_taken_that_a_call_which_was_cut_off_did_not_run(desk: Desk) -> None:
+    call = {"name": "run_command", "args": {"command": "echo x >> log"}, "id": "1.0", "type": "tool_call"}
+    result = ToolMessage(CUT_OFF, tool_call_id="1.0", name="run_command")
+    step = Step(id="s1", agent="coder", goal="log x", tools=[], after=[], check="")
+    state = SpecialistState(
+        brief=Brief(request="log x", step=step, before=[]),
+        messages=[HumanMessage("log x"), AIMessage("", tool_calls=[call]), result],
+    )
+    found = objection_to("The command did not run.", state, desk.root)
+    assert found is not None
+    assert "cut off after it had started" in found.text

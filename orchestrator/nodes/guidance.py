@@ -51,7 +51,7 @@ def guided(
     return Guidance(
         seen=fresh_view(history, check),
         warmth=WARMTH[min(count + step["id"].startswith("r"), len(WARMTH) - 1)],
-        only={"write_file"},
+        only={"write_file" if count % 2 else "edit_file"},
         gives_up=f"{check} fails after {count} repairs; none of them was kept" if count >= TRIES else "",
     )
 

@@ -73,10 +73,10 @@ def _undone(
 ) -> Objection | None:
     """What shows that the work is not done; an honest "it failed" is taken after a third try."""
     results = [message for message in messages if isinstance(message, ToolMessage) and message.name != FINISH]
-    if _ADMITS.search(text) and (sent_back >= 2 or not asks_for_change(goal)):
-        return None
     if sent_back < 2 and _DENIES.search(text) and any(r.text.startswith(CUT_OFF) for r in results):
         return Objection("A call was cut off after it had started. Say that, and what is there now.")
+    if _ADMITS.search(text) and (sent_back >= 2 or not asks_for_change(goal)):
+        return None
     if (name := _unwritten(goal, root)) and sent_back < 2:
         return Objection(f"{name} does not exist yet. Make it with write_file now.")
     if sent_back < 2 and (left := _left_over(goal, messages, root)):

@@ -1,7 +1,8 @@
-"""Repair by trial: a small model proposes the whole file anew, code runs the check and keeps what helps.
+"""Repair by trial: a small model proposes a change, code runs the check and keeps what helps.
 
-A small model is bad at exact edits, and after a failure it argues with itself. So each try starts from
-the same place: the sources, the failing check, one line on what was tried, and a higher temperature.
+After a failure a small model argues with itself. So each try starts from the same place: the sources, the
+failing check, what was tried last, and a higher temperature. Edits and whole files take turns: a small
+model fails at exact edits, and it copies a whole file as it was.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ TRIES = 7
 WARMTH = (0.0, 0.4, 0.7, 0.9)
 """Temperature by the number of tries so far."""
 MOST_CHARACTERS = 2_500
-"""A source that is longer is edited, not written anew."""
+"""A source that is longer is not written anew, so its repair is left to the model."""
 REPAIR = re.compile(
     r"\b(?:fix|repair|correct|debug|fail|pass\b|broken|bugs?\b|beheb|reparier|korrigier|fehl|corrig|répar|échou"
     r"|arregl|repar|falla)",
@@ -51,7 +52,7 @@ def still_failing(goal: str, history: Sequence[AnyMessage], root: Path) -> str:
 
 
 def is_trial(goal: str, history: Sequence[AnyMessage], root: Path) -> bool:
-    """Whether the next thing to do is to write a short source anew, and nothing else."""
+    """Whether the next thing to do is to change a short source, and nothing else."""
     check = still_failing(goal, history, root)
     code = [root / name for name in sources_of(check, root) if not is_test(name)]
     return bool(code) and all(path.stat().st_size <= MOST_CHARACTERS for path in code)
@@ -85,9 +86,18 @@ def spoilt(message: AIMessage, goal: str, root: Path) -> dict[str, str]:
                 f"Error: not edited: {path} is the check and stays as it is. "
                 f"The mistake is in {' or '.join(code)}."
             )
+        elif _is_copy(root / path, str(call["args"].get("content", ""))):
+            texts[str(call["id"])] = (
+                f"Error: not edited: that is {path} as it was. A line in it has to change."
+            )
         elif lost := _lost(root / path, str(call["args"].get("content", ""))):
             texts[str(call["id"])] = f"Error: not edited: {lost} would be missing in {path}; it has to stay."
     return texts
+
+
+def _is_copy(path: Path, content: str) -> bool:
+    """Whether new content is what the file holds, blank space left out."""
+    return path.is_file() and content.split() == path.read_text(encoding="utf-8", errors="replace").split()
 
 
 def _lost(path: Path, content: str) -> str:
@@ -167,8 +177,14 @@ def fresh_view(history: Sequence[AnyMessage], check: str) -> list[AnyMessage]:
     if not tries:
         return list(history)
     arguments, result = tries[-1]
-    text = str(arguments.get("content") or arguments.get("new") or arguments.get("text"))[:800]
-    said = f"Tried and undone, the check fails with it just the same:\n{text}\nTry something else."
+    shown = " ".join(message.text for message in history[:end])
+    text = str(arguments.get("content") or arguments.get("new") or arguments.get("text"))
+    lines = [line for line in text.splitlines() if line.strip() and line.strip() not in shown][:6]
+    said = "\n".join([
+        "Tried and undone, the check fails with it just the same:",
+        *lines,
+        "Try something else.",
+    ])
     note = result if result.startswith("Error") else said
     return [*history[:end], HumanMessage(note, id=f"{history[-1].id}-tried")]
 
