@@ -373,6 +373,16 @@ def broken_links(connection: sqlite3.Connection, run: str) -> list[str]:
     return found
 
 
+def events_since(connection: sqlite3.Connection, since: float, kinds: tuple[Kind, ...]) -> list[Event]:
+    """The stored events of some kinds, of all runs, since a time in seconds since the epoch, oldest first."""
+    marks = ", ".join("?" * len(kinds))
+    rows = connection.execute(
+        f"select {_COLUMNS} from events where at>=? and kind in ({marks}) order by seq",  # noqa: S608
+        (since, *kinds),
+    )
+    return [_event(row) for row in rows]
+
+
 def _event(row: tuple[Any, ...]) -> Event:
     names = _COLUMNS.split(", ")
     values = dict(zip(names, row, strict=True))

@@ -202,6 +202,34 @@ def test_too_long_binary_and_deeply_nested_commands_are_asked() -> None:
         assert look(command).level >= Level.ASK
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        "exit 1",
+        "echo nonsense",
+        "echo '{}'",
+        "echo '[]'",
+        """echo '{"Type": "File", "Stmts": []}'""",
+        """printf '%0100000d' 0 | tr 0 '['""",
+        "exec sleep 30",
+        "kill -9 $$",
+    ],
+)
+def test_a_parser_that_is_missing_wrong_or_slow_means_a_question(
+    body: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "shfmt"
+    if body is not None:
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+    monkeypatch.setattr(syntax, "shfmt", lambda: str(program))
+    syntax._cached.cache_clear()
+    assert look("ls | wc -l; echo 'x'").level is Level.ASK
+    assert look("ls -l").level is Level.ALLOW  # needs no parser
+    syntax._cached.cache_clear()
+
+
 def test_a_script_that_grows_without_end_is_asked_in_time() -> None:
     started = time.perf_counter()
     for command in [

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agents": ("orchestrator.cli.agents:agents", "List, check, make and show specialists."),
     "models": ("orchestrator.cli.models:models", "List, fetch and check models."),
     "evals": ("orchestrator.cli.evals:evals", "Run a suite of tasks and count what passes."),
+    "policy": ("orchestrator.cli.policy:policy", "Explain, test and re-judge what commands may do."),
     "config": ("orchestrator.cli.config:config", "Show the settings and where they come from."),
     "schema": ("orchestrator.cli.config:schema", "Print the JSON Schema of a file."),
     "trust": ("orchestrator.cli.config:trust", "Trust a folder's agent files, or stop trusting it."),

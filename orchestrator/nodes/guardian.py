@@ -26,7 +26,9 @@ async def guardian(state: SpecialistState, runtime: Runtime[Context]) -> dict[st
             continue
         verdict = await _judge(call, state, context)
         verdicts[str(call["id"])] = verdict
-        context.journal.write("verdict", call=str(call["id"]), tool=call["name"], **verdict)
+        # What runs has its arguments in its intent; of the rest, this is the only record.
+        kept = None if verdict["decision"] == "allow" else call["args"]
+        context.journal.write("verdict", call=str(call["id"]), tool=call["name"], **verdict, arguments=kept)
     return {"verdicts": verdicts, "decisions": {}}
 
 

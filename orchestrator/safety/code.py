@@ -9,7 +9,7 @@ import ast
 import re
 from dataclasses import dataclass, field
 
-from orchestrator.safety.words import UNKNOWN
+from orchestrator.safety.words import UNKNOWN, ansi_c
 
 
 @dataclass
@@ -165,7 +165,7 @@ _OTHER_TREE = re.compile(
 )
 _OTHER_DELETE = re.compile(r"\bunlink|File\.delete|\bremove\(|deleteSync|os\.remove|\brename\b")
 _OTHER_SHELL = re.compile(
-    r"\b(system|exec|execSync|spawn|spawnSync|popen|passthru|shell_exec|qx)\b|`|%x|\bopen3?\b.*\|"
+    r"\b(system|exec|execSync|spawn|spawnSync|popen|passthru|shell_exec|qx|execute|spawn_async|shellescape|Open3|proc_open)\b|`|%x|\bopen3?\b.*\|"
 )
 _OTHER_NETWORK = re.compile(
     r"socket|https?[:.]|net/http|IO::Socket|fetch\(|LWP|TCPSocket|curl_|require\('net'\)", re.I
@@ -178,10 +178,18 @@ _LITERAL = re.compile(
 )
 
 
+def _unescaped(match: re.Match[str]) -> str:
+    """The text of a literal; only double quotes know more escapes than that of themselves."""
+    single, double, *rest = match.groups("")
+    return (
+        ansi_c(double).replace("\\$", "$") if double else re.sub(r"\\([\\'])", r"\1", single) or "".join(rest)
+    )
+
+
 def other(text: str) -> Signs:
     """Signs of a text in another language, by its words and its literals."""
     signs = Signs()
-    literals = ["".join(match.groups("")) for match in _LITERAL.finditer(text)]
+    literals = [_unescaped(match) for match in _LITERAL.finditer(text)]
     targets = [
         item
         for item in literals
@@ -196,7 +204,9 @@ def other(text: str) -> Signs:
         if pattern.search(text):
             signs.changes += [(effect, item, tree) for item in targets or [UNKNOWN]]
     if _OTHER_SHELL.search(text):
-        signs.scripts += [item for item in literals if " " in item.strip() or item.isalpha()] or [UNKNOWN]
+        signs.scripts += [
+            item for item in literals if set(item.strip()) & set(" {$;|&<") or item.isalpha()
+        ] or [UNKNOWN]
         if "exec " in text and "(" not in text:
             signs.scripts.append(text.partition("exec ")[2])
     signs.network = bool(_OTHER_NETWORK.search(text))

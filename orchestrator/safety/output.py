@@ -13,6 +13,7 @@ LONGEST = 64 * 1024
 
 def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
     """The exact output of a command; None when it depends on more than its words."""
+    argv = _carried(argv)
     name, arguments = posixpath.basename(argv[0]), argv[1:]
     if any(UNKNOWN in item for item in argv) or len(given or "") > LONGEST:
         return None
@@ -20,11 +21,48 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
         return _echo(arguments)
     if name == "printf" and arguments:
         return _printf(arguments)
+    if name == "mktemp" and not [item for item in arguments if item not in {"-d", "-t", "-q"}]:
+        return "/tmp/tmp.unnamed"  # noqa: S108 - a place, not a file of ours
+    if name == "exec" and not arguments:
+        return ""
     if name == "cat":
         return _cat(arguments, given, scene)
     if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"}:
         return ""
     return _filtered(name, arguments, given) if given is not None and UNKNOWN not in given else None
+
+
+_CARRIERS = frozenset([
+    "sudo",
+    "doas",
+    "env",
+    "nice",
+    "ionice",
+    "nohup",
+    "command",
+    "builtin",
+    "exec",
+    "timeout",
+    "time",
+    "setsid",
+    "stdbuf",
+    "busybox",
+    "unshare",
+    "nsenter",
+    "strace",
+])
+
+
+def _carried(argv: list[str]) -> list[str]:
+    """The printing command behind `nice -n 10` and the like; the words as they are where there is none."""
+    if argv[0] not in _CARRIERS:
+        return argv
+    for at, word in enumerate(argv):
+        if word in {"echo", "printf", "cat", "base64", "xxd", "rev", "tr"}:
+            return argv[at:]
+        if not (word in _CARRIERS or word.startswith(("-", "/")) or "=" in word or len(word) < 5):
+            break
+    return argv
 
 
 def _echo(arguments: list[str]) -> str:
@@ -60,7 +98,10 @@ def _cat(arguments: list[str], given: str | None, scene: Scene) -> str | None:
     if not [item for item in arguments if item != "-"]:
         return given
     texts = [
-        scene.scripts.get(posixpath.normpath(posixpath.join(scene.cwd or "/?", item))) for item in arguments
+        ""
+        if item == "/dev/null"
+        else scene.scripts.get(posixpath.normpath(posixpath.join(scene.cwd or "/?", item)))
+        for item in arguments
     ]
     return None if any(text is None for text in texts) else "".join(text or "" for text in texts)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from orchestrator.safety import interpreters
+from orchestrator.safety.alone import FAILURES
 from orchestrator.safety.rulebook import Book, builtin
 from orchestrator.safety.scope import Scope, consequence, scope
 from orchestrator.safety.shell import Examined, Examiner, examine
@@ -43,15 +45,7 @@ class Policy:
         """What follows for a call; a failure in here is a question, never permission."""
         try:
             return _approved(call, self._judge(call))
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-            ArithmeticError,
-            OSError,
-            RecursionError,
-        ) as error:
+        except FAILURES as error:
             finding = Finding(
                 "policy.failed", Level.ASK, f"the policy could not judge this ({type(error).__name__})"
             )
@@ -134,7 +128,7 @@ class Policy:
         confined = self.sandbox.is_confining
         if call.tool == "run_python" and code is not None:
             examiner = Examiner(self.book)
-            examiner.code(code, self._scene(cwd), "", python=True)
+            interpreters.inspect(examiner, code, self._scene(cwd), "", python=True)
             found = replace(examiner.result(), reads_only=False, inspects=False)
         elif call.tool == "run_command" and command is not None:
             found = examine(command, self._scene(cwd), self.book)

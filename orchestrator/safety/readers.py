@@ -13,6 +13,7 @@ _SED_QUERY = re.compile(
 
 
 _AWK_ACTION = re.compile(r"system|getline|[|>@]|\bclose\b|fflush")
+_AWK_COMPARISON = re.compile(r"(?:^|[;{(&|!]|\bif\s*\()\s*(?:[$\w]+|length(?:\([^)]*\))?)\s*>=?\s*[\d.]+|>=")
 _EDITS = re.compile(r"-[a-zA-Z]*[ifE]|--(in-place|file|include|load|exec)")
 
 
@@ -28,6 +29,8 @@ def entry(name: str, arguments: list[str], book: Book) -> Reader | None:
 
 def _holds(reader: Reader, name: str, arguments: list[str], book: Book) -> bool:
     if any(has(option, arguments) for option in reader.never):
+        return False
+    if reader.any and not any(has(option, arguments) for option in reader.any):
         return False
     found = operands(name, arguments, book.values)
     if reader.operands is not None and len(found) > reader.operands:
@@ -47,4 +50,4 @@ def _filters(name: str, arguments: list[str]) -> bool:
     if name.endswith("sed"):
         parts = [part.strip() for text in scripts for part in text.split(";")]
         return bool(parts) and all(_SED_QUERY.fullmatch(part) for part in parts)
-    return bool(scripts) and not _AWK_ACTION.search(scripts[0].replace(">=", ""))
+    return bool(scripts) and not _AWK_ACTION.search(_AWK_COMPARISON.sub("", scripts[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from orchestrator.errors import ConfigError, Problem
-from orchestrator.safety.verdict import Level
+from orchestrator.safety.verdict import Level, Loss
 from orchestrator.safety.words import UNKNOWN, Scene
 
 Names = tuple[str, ...]
@@ -23,6 +24,11 @@ class Strict(BaseModel):
     """Base of everything in a rule file: an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def level_of(name: str) -> Level:
+    """The level that a rule file names."""
+    return Level.SNAPSHOT if name == "allow_with_snapshot" else Level[name.upper()]
 
 
 class Rule(Strict):
@@ -46,6 +52,8 @@ class Rule(Strict):
     """Options, or operands, with which the rule does not hold."""
     leaves: bool = False
     """What it does is felt outside the workspace."""
+    loss: Loss = "no"
+    """Whether it loses something that only a snapshot would bring back."""
     match: Annotated[Names, Field(min_length=1)]
     not_match: Names = ()
 
@@ -62,7 +70,7 @@ class Rule(Strict):
     @cached_property
     def severity(self) -> Level:
         """The level as an ordered value."""
-        return Level.SNAPSHOT if self.level == "allow_with_snapshot" else Level[self.level.upper()]
+        return level_of(self.level)
 
 
 class Target(Strict):
@@ -80,6 +88,8 @@ class Target(Strict):
     tree: Names = ()
     """Options that make it work on whole trees; `always` when it does so by itself."""
     unless: Names = ()
+    loss: Loss = "yes"
+    """Whether what is at the target now is lost."""
 
 
 class Wrapper(Strict):
@@ -111,6 +121,8 @@ class Reader(Strict):
     programs: Names
     words: Names = ()
     """Only with these subcommands; empty: always."""
+    any: Names = ()
+    """Only with one of these options."""
     never: Names = ()
     operands: int | None = None
     """At most so many operands."""
@@ -127,6 +139,8 @@ class Book(Strict):
     readers: tuple[Reader, ...] = ()
     values: dict[str, Names] = {}
     """By program, the options that take their value from the next argument."""
+    adding: frozenset[str] = frozenset()
+    """Ids of rules that add a finding and make no program a known one: a workspace's own."""
 
     @cached_property
     def exact(self) -> dict[str, tuple[Rule, ...]]:
@@ -165,12 +179,18 @@ def load(files: tuple[Path, ...]) -> Book:
             ]
     if problems:
         raise ConfigError(problems)
+    return merged(books)
+
+
+def merged(books: list[Book]) -> Book:
+    """Several books as one."""
     return Book(
         rules=tuple(rule for book in books for rule in book.rules),
         targets=tuple(target for book in books for target in book.targets),
         wrappers=tuple(wrapper for book in books for wrapper in book.wrappers),
         readers=tuple(reader for book in books for reader in book.readers),
         values={name: options for book in books for name, options in book.values.items()},
+        adding=frozenset().union(*(book.adding for book in books)),
     )
 
 
@@ -245,17 +265,34 @@ def is_unknown(text: str) -> bool:
     return UNKNOWN in text
 
 
-def check_rules(book: Book | None = None) -> list[str]:
-    """Try every rule on its own examples; returns one line for each that comes out wrong."""
-    from orchestrator.safety.shell import examine  # noqa: PLC0415
+@dataclass(frozen=True)
+class Wrong:
+    """An example of a rule that comes out otherwise than its rule says."""
+
+    rule: Rule
+    command: str
+    should: bool
+    """Whether the rule should match it."""
+
+    @property
+    def text(self) -> str:
+        """What is wrong, in words."""
+        return f"`{self.command}` should {'' if self.should else 'not '}match, and does{' not' * self.should}"
+
+
+def check_rules(book: Book | None = None, only: frozenset[str] | None = None) -> list[Wrong]:
+    """Try every rule, or only some, on their own examples; returns those that come out wrong."""
+    from orchestrator.safety.shell import examine  # noqa: PLC0415 - it builds on this module
 
     book = book or builtin()
     wrong = []
     for rule in book.rules:
-        for expected, commands in ((True, rule.match), (False, rule.not_match)):
+        if only is not None and rule.id not in only:
+            continue
+        for should, commands in ((True, rule.match), (False, rule.not_match)):
             for command in commands:
                 scene = Scene(root="/workspace/app", home="/home/dev", cwd="/workspace/app")
                 found = any(finding.rule == rule.id for finding in examine(command, scene, book).findings)
-                if found is not expected:
-                    wrong.append(f"{rule.id}: `{command}` {'should' if expected else 'should not'} match")
+                if found is not should:
+                    wrong.append(Wrong(rule, command, should))
     return wrong

@@ -64,6 +64,9 @@ def absolute(text: str, scene: Scene) -> str:
     """The target as an absolute path without dots; UNKNOWN in it where it is not known."""
     if text.startswith("/"):
         path = text
+    elif text == "~" or text.startswith("~/"):
+        # A shell would have replaced an unquoted one; a program may do it for a quoted one.
+        path = scene.home + text[1:]
     elif scene.cwd is None:
         return UNKNOWN
     else:
@@ -126,7 +129,12 @@ def _outside(path: str, scene: Scene, root: str) -> Scope:
     return Scope.OUTSIDE if parts[0] in {"home", "Users"} else Scope.SYSTEM
 
 
-_GRAVE = re.compile(r"/proc/(sys/|sysrq-trigger)|/sys/|/boot/|/etc/(passwd|shadow|fstab|sudoers)$")
+_GRAVE = re.compile(
+    r"/proc/(sys/|sysrq-trigger)|/sys/|/boot/|/etc/(passwd|g?shadow|fstab|sudoers|group|ld\.so\.\w+|pam\.d|inittab)(/|$)"
+    r"|/(usr/)?lib(32|64)?/([^/]+/)?(libc|libm|libpthread|ld-linux[^/]*|ld-musl[^/]*|ld)[.-][^/]*$|/(usr/)?lib/systemd(/|$)"
+    r"|/(usr/)?s?bin/(bash|sh|dash|sudo|su|init|systemd|mount|login|ls|rm|cp|mv|cat|env|python3?|perl|apt|dpkg)/?$"
+)
+"""Without one of these the machine does not start, or nobody gets in."""
 
 
 def consequence(effect: str, text: str, scene: Scene, *, tree: bool = False) -> tuple[Level, str, Scope]:
@@ -157,6 +165,8 @@ def _level(effect: str, where: Scope, path: str, *, tree: bool) -> Level:
         return Level.ASK if where in {Scope.SECRET, Scope.OURS} else Level.ALLOW
     if where in _OTHERS:
         return _OTHERS[where]
+    if where is Scope.SECRET and _GRAVE.match(path):
+        return Level.DENY
     if where in {Scope.ROOT, Scope.GIT}:
         return Level.ASK if tree or effect in {"delete", "move"} or where is Scope.GIT else Level.SNAPSHOT
     if where is Scope.VITAL:
@@ -165,7 +175,7 @@ def _level(effect: str, where: Scope, path: str, *, tree: bool) -> Level:
         return Level.ASK if effect == "delete" or (tree and effect != "move") else Level.REVIEW
     if where is Scope.SYSTEM:
         top = path.split("/")[1]
-        grave = (tree and top not in _LOOSE) or _GRAVE.match(path + "/" if effect == "delete" else path)
+        grave = (tree and effect != "write" and top not in _LOOSE) or _GRAVE.match(path)
         return Level.DENY if grave else Level.ASK
     return Level.ASK
 

@@ -7,40 +7,27 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orchestrator.safety import code, readers, targets, unwrap
+from orchestrator.safety import interpreters, queries, readers, shellwords, targets, unwrap
+from orchestrator.safety.familiar import speaks_of_loss
 from orchestrator.safety.rulebook import Book, has, rules_for
 from orchestrator.safety.scope import Scope, absolute, consequence, scope, starts_sessions
-from orchestrator.safety.verdict import Finding, Level, printable
+from orchestrator.safety.verdict import Finding, Level, Loss, printable
 from orchestrator.safety.walk import Invocation, Walk
-from orchestrator.safety.words import UNKNOWN, Scene
+from orchestrator.safety.words import UNKNOWN, Scene, ansi_c
 
 _AT_HOME = {Scope.INSIDE, Scope.ROOT, Scope.GIT, Scope.NOWHERE, Scope.PRIVATE}
 _HARMLESS_SETTINGS = re.compile(r"LANG|LC_\w+|TZ|TERM|COLUMNS|LINES|NO_COLOR|[a-z_][a-z0-9_]*")
+_GRAVE_SETTINGS = re.compile(
+    r"^(PATH|IFS|ENV|BASH_\w*|LD_\w+|DYLD_\w+|PYTHON\w+|PERL\w+|RUBY\w+|NODE_\w+|JAVA_\w+|_JAVA_\w+|GIT_\w+|GCONV_\w+"
+    r"|SHELL|SHELLOPTS|PS[0-4]|LESS\w*|HOME|TMPDIR|\w*(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|COMMAND|PRELOAD|HOOK)\w*)$"
+)
+"""Variables by which a harmless program can be made to run or load another one."""
 _PROGRAM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin")
-_PYTHON = re.compile(r"(python|pypy|ipython)[\d.]*$")
-_CODE = {
-    "perl": "eE",
-    "ruby": "e",
-    "node": "ep",
-    "nodejs": "ep",
-    "deno": "e",
-    "bun": "e",
-    "php": "rBR",
-    "lua": "e",
-}
-_CODE |= {
-    "Rscript": "e",
-    "R": "e",
-    "julia": "eE",
-    "tclsh": "",
-    "osascript": "e",
-    "elixir": "e",
-    "groovy": "e",
-}
 _EMBEDDED = {
     "vim vi nvim ex view less more man": r":?(?:silent\s+)?!(.+)",
+    "tmux screen zellij": r"^(\S+ .*)",
     "git": r"=!(.+)",
     "tar bsdtar": r"exec=(.+)",
     "gdb lldb": r"^(?:shell|!)\s*(.+)",
@@ -48,8 +35,34 @@ _EMBEDDED = {
     "ssh scp sftp": r"(?:ProxyCommand|LocalCommand)[= ](.+)",
     "rsync": r"^--rsync-path=(.+)",
     "sed gsed": r"(?:^|[;{/\d$ ])e\s+(.+)",
-    "awk gawk mawk nawk": r"(?:system\(\s*|\|\s*|print\s*)\"([^\"]+)\"",
+    "awk gawk mawk nawk": r"(?:system\(\s*|\|\s*|print\s*)\"((?:[^\"\\]|\\.)+)\"",
 }
+_EXISTS = re.compile(
+    r"(\./)?(README|LICENSE|CHANGELOG|CONTRIBUTING|Makefile|Dockerfile|Cargo|pyproject|setup|package|tsconfig|go|"
+    r"requirements|composer|Gemfile|Pipfile|poetry|\.env|\.gitignore|docker-compose|compose)(-lock)?(\.\w+)?"
+)
+"""Files that a project is sure to have: what is written there replaces something."""
+_FETCHERS = {"npx", "bunx", "pnpx", "uvx"}
+_SENDERS = frozenset([
+    "curl",
+    "wget",
+    "http",
+    "https",
+    "xh",
+    "dig",
+    "nslookup",
+    "host",
+    "ping",
+    "nc",
+    "ncat",
+    "telnet",
+    "whois",
+    "aria2c",
+    "lynx",
+    "w3m",
+])
+_CARRIERS = {"machine.editors"}
+"""Rules of programs that pass their arguments on to a shell."""
 _HIDDEN = re.compile(r"(?:\brm\s+-\w*[rRf]|\bmkfs|\bdd\s+\S*of=/dev/|\bshred\s).*", re.DOTALL)
 
 
@@ -93,9 +106,13 @@ class Examiner:
         return Examined(tuple(dict.fromkeys(self.findings)), self.reads_only, inspects, self.inside)
 
     def add(self, rule: str, level: Level, why: str, subject: str = "") -> None:
+        """Record a finding that is on no path."""
+        self.found(Finding(rule, level, why, _shown(subject)))
+
+    def found(self, finding: Finding) -> None:
         """Record a finding."""
-        self.findings.append(Finding(rule, level, why, printable(subject.replace(UNKNOWN, "?"))))
-        if level > Level.ALLOW:
+        self.findings.append(finding)
+        if finding.level > Level.ALLOW:
             self.reads_only = False
 
     def doubt(self, rule: str, why: str) -> None:
@@ -107,9 +124,19 @@ class Examiner:
         self.add(rule, Level.DENY, why)
 
     def change(
-        self, effect: str, target: str, scene: Scene, *, tree: bool = False, subject: str = ""
+        self,
+        effect: str,
+        target: str,
+        scene: Scene,
+        *,
+        tree: bool = False,
+        subject: str = "",
+        loss: Loss = "yes",
     ) -> None:
         """Record an effect on a path."""
+        loss = "no" if effect in {"own", "read"} else loss
+        if loss == "maybe" and _EXISTS.fullmatch(target):
+            loss = "yes"
         level, why, where = consequence(effect, target, scene, tree=tree)
         # An unknown target that leaves a finding is judged by the policy, which knows of the sandbox.
         is_judged_later = where is Scope.UNKNOWN and level > Level.ALLOW
@@ -118,7 +145,9 @@ class Examiner:
         if effect == "write" and starts_sessions(absolute(target, scene)):
             self.add("shell.persistence", Level.ASK, "changes what runs at the next login", subject or target)
         if level > Level.ALLOW:
-            self.add(f"shell.{effect}-{where.name.lower()}", level, why, subject or target)
+            place = where.name.lower()
+            finding = Finding(f"shell.{effect}-{place}", level, why, _shown(subject or target))
+            self.found(replace(finding, target=_shown(target), scope=place, loss=loss))
 
     def redirect(self, operator: str, target: str, scene: Scene) -> None:
         """A redirection: to a file it writes, from a file it reads."""
@@ -129,7 +158,12 @@ class Examiner:
         elif operator in {"<", "<&"}:
             self.change("read", target, scene)
         else:
-            self.change("write", target, scene)
+            losses: dict[str, Loss] = {">>": "no", "&>>": "no", ">|": "yes", "<>": "no"}
+            self.change("write", target, scene, loss=losses.get(operator, "maybe"))
+
+    def emptied(self, target: str, scene: Scene) -> None:
+        """A redirection that leaves nothing of what was in the file."""
+        self.change("write", target, scene)
 
     def command(self, invocation: Invocation) -> None:
         """One simple command."""
@@ -139,29 +173,34 @@ class Examiner:
             self.doubt("shell.unknown-command", "runs a command whose name is not known before it runs")
             self.hidden(" ".join(argv[1:]), scene)
             return
-        name, plain = self.program(argv[0], scene, subject)
+        name, plain = self.program(argv[0], argv[1:], scene, subject)
         for argument in argv[1:]:
             self.secret(argument, scene, subject)
-        if self.special(name, invocation):
+        if shellwords.special(self, name, invocation):
             return
         before = len(self.findings)
         carries = known = self.carried(name, invocation)
-        known |= self.inline(name, invocation, subject)
+        known |= interpreters.inline(self, name, invocation, subject)
         known |= self.effects(name, invocation, subject)
+        asks = queries.only_queries(name, argv[1:], invocation.given)
+        known |= self.network(name, invocation, subject)
         for rule in rules_for(name, argv[1:], invocation.given or "", self.book):
-            self.add(rule.id, rule.severity, rule.why, subject)
+            if (asks and rule.id.startswith("database.")) or (
+                rule.id == "http.fetch" and stays_here(argv[1:])
+            ):
+                continue
+            self.found(Finding(rule.id, rule.severity, rule.why, _shown(subject), loss=rule.loss))
             self.inside &= not rule.leaves
-            known = True
-        if not known and not (plain and self.reads(name, invocation)):
+            known |= rule.id not in self.book.adding
+        if not known and asks:
+            self.inspects = False
+        elif not known and not (plain and self.reads(name, invocation)):
             self.unknown(argv, scene, subject)
-        if (
-            not carries
-            and self.findings[before:]
-            and max(found.level for found in self.findings[before:]) >= Level.REVIEW
-        ):
+        fresh = self.findings[before:]
+        if not carries and any(item.level >= Level.REVIEW or item.rule in _CARRIERS for item in fresh):
             self.hidden(" ".join([*argv[1:], invocation.given or ""]), scene)
 
-    def program(self, text: str, scene: Scene, subject: str) -> tuple[str, bool]:
+    def program(self, text: str, arguments: list[str], scene: Scene, subject: str) -> tuple[str, bool]:
         """The program's name, and whether it is the system's program of that name."""
         folder, name = posixpath.split(text)
         if not folder or folder in _PROGRAM_FOLDERS:
@@ -170,7 +209,7 @@ class Examiner:
         if where not in {Scope.INSIDE, Scope.SYSTEM} and not scene.remote:
             self.add("shell.foreign-program", Level.ASK, f"runs a program at {where.value}", subject)
         elif where is Scope.INSIDE:
-            self.add("shell.project-program", Level.REVIEW, "runs a program of the workspace", subject)
+            interpreters.script_file(self, text, arguments, scene)
         if absolute(text, scene) in scene.scripts:
             self.walk.script(scene.scripts[absolute(text, scene)], scene.copy())
         return name, False
@@ -192,50 +231,13 @@ class Examiner:
             if inner.result().level is Level.DENY:
                 self.findings += [found for found in inner.findings if found.level is Level.DENY]
 
-    def special(self, name: str, invocation: Invocation) -> bool:
-        """Commands of the shell itself that change what is known."""
-        arguments, scene = invocation.argv[1:], invocation.scene
-        if arguments in (["--version"], ["--help"]):
-            self.inspects = False
-            return True
-        if name in {"cd", "pushd", "popd"}:
-            _move(name, arguments, scene)
-        elif name == "set" and "--" in arguments:
-            scene.positional = arguments[arguments.index("--") + 1 :]
-        elif name in {"read", "mapfile", "readarray", "getopts", "unset"}:
-            for variable in arguments:
-                scene.values[scene.name(variable)] = (UNKNOWN,)
-        elif name == "eval":
-            self.walk.script(" ".join(arguments), scene)
-        elif name in {".", "source"}:
-            self.source(arguments, invocation)
-        elif name in {"alias", "trap"}:
-            for item in arguments if name == "alias" else arguments[:1]:
-                self.walk.script(item.partition("=")[2] if name == "alias" else item.strip("-"), scene.copy())
-        else:
-            return name == "command" and bool(re.match(r"-[vV]", "".join(arguments[:1])))
-        return True
-
-    def source(self, arguments: list[str], invocation: Invocation) -> None:
-        """`.` and `source`: the script runs in this very shell."""
-        file = "".join(arguments[:1])
-        script = invocation.scene.scripts.get(absolute(file, invocation.scene))
-        if file in {"/dev/stdin", "-"}:
-            script = invocation.given
-        if script is not None:
-            self.walk.script(script, invocation.scene)
-        elif UNKNOWN in file or file.startswith("/dev/") or scope(file, invocation.scene) is Scope.OUTSIDE:
-            self.doubt("shell.unknown-script", "runs a script that is not known before it runs")
-        else:
-            self.add("shell.script-file", Level.REVIEW, "runs a script file that was not read here", file)
-            invocation.scene.values["PATH"] = (UNKNOWN,)
-
     def carried(self, name: str, invocation: Invocation) -> bool:
         """The commands that a wrapper carries."""
-        known = False
+        known, before = False, len(self.findings)
         for inner in unwrap.unwrap(name, invocation, self.book):
             scene = unwrap.elsewhere(inner, invocation)
-            if inner.wrapper.raised:
+            runs = inner.script is not None or inner.argv or inner.blind or inner.file
+            if inner.wrapper.raised and (runs or not readers.entry(name, invocation.argv[1:], self.book)):
                 self.add("shell.raises-rights", Level.ASK, "runs with other rights than yours", name)
             if inner.wrapper.remote:
                 self.inspects = self.inside = False
@@ -246,10 +248,13 @@ class Examiner:
             elif inner.blind:
                 self.doubt("shell.unknown-script", "runs a script that is not known before it runs")
             elif inner.file and not has("-n", invocation.argv):
-                self.add(
-                    "shell.script-file", Level.REVIEW, "runs a script file that was not read here", inner.file
-                )
-            known |= bool(inner.script is not None or inner.argv or inner.blind or inner.file)
+                interpreters.script_file(self, inner.file, list(inner.positional or ()), scene)
+            known |= bool(runs)
+            if name in _FETCHERS and any(item.rule == "shell.not-known" for item in self.findings[before:]):
+                why = "fetches and runs a package that is not among the known tools"
+                self.add("packages.runs-unknown", Level.ASK, why, " ".join(invocation.argv))
+        if invocation.given and name in unwrap.TAKERS:
+            self.walk.script(unwrap.taken(name, invocation.given), invocation.scene.copy())
         known |= self.embedded(name, invocation)
         return known
 
@@ -262,66 +267,36 @@ class Examiner:
             for argument in invocation.argv[1:]:
                 for script in re.findall(pattern, argument):
                     self.add(
-                        "shell.embedded", Level.REVIEW, f"runs a shell command from within {name}", script
+                        "shell.embedded", Level.SNAPSHOT, f"runs a shell command from within {name}", script
                     )
+                    script = ansi_c(script).replace("\\$", "$") if "awk" in name else script
                     self.walk.script(script, invocation.scene.copy())
                     found = True
         return found
-
-    def inline(self, name: str, invocation: Invocation, subject: str) -> bool:
-        """Code in the arguments or the input of an interpreter."""
-        is_python = bool(_PYTHON.match(name))
-        letters = "c" if is_python else _CODE.get(name)
-        if letters is None:
-            return False
-        arguments, scene = invocation.argv[1:], invocation.scene
-        text = None
-        for at, argument in enumerate(arguments):
-            if argument in {"--eval", "--print"} or (letters and re.fullmatch(rf"-\w*[{letters}]", argument)):
-                text = "".join(arguments[at + 1 : at + 2])
-                break
-        if text is None and not [item for item in arguments if not item.startswith("-") or item == "-m"]:
-            text = invocation.given
-            if text is None and (invocation.piped or "-" in arguments):
-                self.doubt("shell.unknown-script", "runs code that is not known before it runs")
-                return True
-        if text is None:
-            return False
-        self.code(text, scene, subject, python=is_python)
-        return True
-
-    def code(self, text: str, scene: Scene, subject: str, *, python: bool) -> None:
-        """The signs of a piece of code."""
-        self.add("code.runs", Level.REVIEW, "runs code", subject)
-        signs = (code.python(text) if python else None) or code.other(text)
-        if UNKNOWN in text or signs.runs_text:
-            self.doubt("code.unknown", "runs code that is not known before it runs")
-        if signs.network:
-            self.add("code.network", Level.ASK, "the code reaches the network", subject)
-        for effect, target, tree in signs.changes:
-            if target.startswith("~"):
-                target = scene.home + target[1:]
-            if UNKNOWN in target and not tree:
-                self.add(
-                    f"code.{effect}-unknown",
-                    Level.REVIEW,
-                    f"the code {effect}s a path that it computes",
-                    subject,
-                )
-            else:
-                self.change(effect, target, scene, tree=tree, subject=subject)
-        for script in signs.scripts:
-            self.walk.script(script, scene.copy())
 
     def effects(self, name: str, invocation: Invocation, subject: str) -> bool:
         """Changes of paths."""
         arguments, scene = invocation.argv[1:], invocation.scene
         found = targets.changes(name, arguments, self.book)
-        for effect, target, tree in found:
-            self.change(effect, target, scene, tree=tree, subject=subject)
+        for file in targets.downloads(name, arguments):
+            scene.scripts[absolute(file, scene)] = UNKNOWN
+        for effect, target, tree, loss in found:
+            self.change(effect, target, scene, tree=tree, subject=subject, loss=loss)
         if name == "find":
             return self.find(invocation, subject) or bool(found)
         return bool(found)
+
+    def network(self, name: str, invocation: Invocation, subject: str) -> bool:
+        """What leaves with a request, and what comes in with one."""
+        if name in queries.CLIENTS and invocation.given is None and invocation.piped:
+            self.add(
+                "database.script", Level.ASK, "runs statements that are not known before they run", subject
+            )
+        if name not in _SENDERS:
+            return False
+        if any(UNKNOWN in item for item in invocation.argv[1:]):
+            self.add("net.carries", Level.ASK, "sends something that is not known before it runs", subject)
+        return stays_here(invocation.argv[1:])
 
     def find(self, invocation: Invocation, subject: str) -> bool:
         """`find` with actions: they meet what lies below its starting points."""
@@ -348,16 +323,28 @@ class Examiner:
     def reads(self, name: str, invocation: Invocation) -> bool:
         """Whether a command is known to change nothing."""
         settings = {*invocation.settings, *invocation.scene.values}
-        if any(not _HARMLESS_SETTINGS.fullmatch(setting) for setting in settings):
+        if any(_GRAVE_SETTINGS.search(setting) for setting in settings):
             return False
+        self.inspects &= all(_HARMLESS_SETTINGS.fullmatch(setting) for setting in settings)
         entry = readers.entry(name, invocation.argv[1:], self.book)
         self.inspects &= entry is not None and entry.inspect
         return entry is not None
 
     def unknown(self, argv: list[str], scene: Scene, subject: str) -> None:
         """A command that no description covers."""
+        if speaks_of_loss(argv[1:]):
+            why = "an unfamiliar command, and its words speak of deleting, stopping or sending something"
+            self.add("shell.not-known-grave", Level.ASK, why, subject)
+            return
+        if "/" in argv[0] and any(found.rule == "project.script" for found in self.findings):
+            self.outward(argv[1:], scene)
+            return
         self.add("shell.not-known", Level.REVIEW, "is not among the commands known to be harmless", subject)
-        for argument in argv[1:]:
+        self.outward(argv[1:], scene)
+
+    def outward(self, arguments: list[str], scene: Scene) -> None:
+        """Note whether an argument of a program that nobody knows leads out of the workspace."""
+        for argument in arguments:
             where = (
                 scope(argument, scene)
                 if argument[:1] in {"/", "~"} or argument.startswith("..")
@@ -366,8 +353,12 @@ class Examiner:
             self.inside &= where in _AT_HOME | {Scope.SYSTEM}
 
 
-def _move(name: str, arguments: list[str], scene: Scene) -> None:
-    """Follow `cd`; after `pushd`, `popd` and `cd -` the folder is not known."""
-    goal = next((item for item in arguments if not item.startswith("-")), scene.home)
-    path = absolute(goal, scene)
-    scene.cwd = None if UNKNOWN in path or "-" in arguments or name != "cd" else path
+def stays_here(arguments: list[str]) -> bool:
+    """Whether every address among the arguments is this machine's own."""
+    urls = [item for item in arguments if "://" in item or re.match(r"localhost|127\.|\[::1\]", item)]
+    here = re.compile(r"([a-z]+://)?(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(/.*)?")
+    return bool(urls) and all(here.fullmatch(url) for url in urls)
+
+
+def _shown(text: str) -> str:
+    return printable(text.replace(UNKNOWN, "?"))

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
 
 from orchestrator.safety.rulebook import Book, Target, has, operands
+from orchestrator.safety.verdict import Loss
 from orchestrator.safety.words import UNKNOWN
 
-Change = tuple[str, str, bool]
-"""Effect, target, and whether it works on the whole tree below."""
+
+class Change(NamedTuple):
+    """One effect of a command on a path."""
+
+    effect: str
+    target: str
+    tree: bool
+    """Whether it works on the whole tree below."""
+    loss: Loss
+
 
 _FILTERS = {"-name", "-iname", "-path", "-regex", "-size", "-mtime", "-mmin", "-newer", "-empty", "-type"}
 
@@ -22,7 +34,10 @@ def changes(program: str, arguments: list[str], book: Book) -> list[Change]:
     for entry in book.targets:
         if program in entry.programs and _holds(entry, arguments):
             tree = "always" in entry.tree or any(_given(option, arguments) for option in entry.tree)
-            found += [(entry.effect, path, tree) for path in _paths(entry, program, arguments, book)]
+            found += [
+                Change(entry.effect, path, tree, entry.loss)
+                for path in _paths(entry, program, arguments, book)
+            ]
     return found
 
 
@@ -41,6 +56,9 @@ def _given(option: str, arguments: list[str]) -> bool:
 
 def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Iterator[str]:
     found = operands(program, arguments, book.values)
+    if "--remove-files" in arguments and entry.effect == "delete":
+        base = next((after for option, after in pairwise(arguments) if option in {"-C", "--directory"}), "")
+        found = [posixpath.join(base, item) for item in found]
     if program in {"sed", "gsed", "perl", "ruby"} and (has("-e", arguments) or program in {"perl", "ruby"}):
         yield from found
     else:
@@ -57,6 +75,19 @@ def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Ite
         for prefix in entry.equals:
             if argument.startswith(prefix):
                 yield argument[len(prefix) :]
+
+
+def downloads(program: str, arguments: list[str]) -> list[str]:
+    """Files that a program fetches: nobody knows what will be in them."""
+    if program not in {"curl", "wget", "aria2c"}:
+        return []
+    named = [
+        after
+        for option, after in pairwise(arguments)
+        if re.fullmatch(r"-\w*[oO]|--output(-document)?", option)
+    ]
+    urls = [item for item in arguments if "/" in item and not item.startswith("-")]
+    return [item for item in named if item not in urls] + [url.rpartition("/")[2] for url in urls]
 
 
 def find_starts(words: list[str]) -> tuple[list[str], bool]:

@@ -10,6 +10,20 @@ from orchestrator.safety.targets import find_starts
 from orchestrator.safety.walk import Invocation
 from orchestrator.safety.words import UNKNOWN, Scene
 
+SHELLS = frozenset([
+    "bash",
+    "sh",
+    "dash",
+    "zsh",
+    "ksh",
+    "ash",
+    "mksh",
+    "fish",
+    "rbash",
+    "csh",
+    "tcsh",
+    "pwsh",
+])
 _OWN_SETTINGS = dict.fromkeys(("env", "sudo", "doas"), r"-.|[A-Za-z_]\w*=")
 """What belongs to a wrapper itself, besides options with a value; for others, what starts with a dash."""
 
@@ -22,6 +36,8 @@ class Inner:
     script: str | None = None
     argv: tuple[str, ...] = ()
     positional: tuple[str, ...] | None = None
+    own_name: str = ""
+    """What `$0` is in the script."""
     file: str | None = None
     """A script file that was not read here."""
     blind: bool = False
@@ -47,7 +63,7 @@ def _one(wrapper: Wrapper, program: str, invocation: Invocation, book: Book) -> 
     arguments = invocation.argv[1:]
     text, rest = _text_option(wrapper, arguments)
     if text is not None:
-        return Inner(wrapper, script=text, positional=tuple(rest[1:]))
+        return Inner(wrapper, script=text, positional=tuple(rest[1:]), own_name="".join(rest[:1]))
     if wrapper.after:
         at = next((at for at, item in enumerate(arguments) if item in wrapper.after), None)
         return Inner(wrapper, argv=tuple(arguments[at + 1 :]) if at is not None else ())
@@ -56,24 +72,26 @@ def _one(wrapper: Wrapper, program: str, invocation: Invocation, book: Book) -> 
         return _script(wrapper, rest, invocation)
     if wrapper.joined:
         return Inner(wrapper, script=" ".join(rest) if rest else None)
+    if wrapper.input and program == "parallel" and (not rest or rest[0].startswith(":::")):
+        lines = rest[1:] if rest else [invocation.given or UNKNOWN]
+        return Inner(wrapper, script="\n".join(lines))
     if wrapper.input:
         return Inner(wrapper, argv=tuple(_with_input(rest, arguments, invocation)))
     return Inner(wrapper, argv=tuple(rest))
 
 
 def _text_option(wrapper: Wrapper, arguments: list[str]) -> tuple[str | None, list[str]]:
+    left = 0 if wrapper.script else max(1, wrapper.operands)
     for at, argument in enumerate(arguments):
         for option in wrapper.text:
-            cluster = (
-                len(option) == 2
-                and wrapper.script
-                and re.fullmatch(rf"-[A-Za-z]*{option[1]}[A-Za-z]*", argument)
-            )
+            after = "[A-Za-z]*" if wrapper.script else ""
+            cluster = len(option) == 2 and re.fullmatch(rf"-[A-Za-z]*{option[1]}{after}", argument)
             if argument == option or cluster:
                 return (arguments[at + 1] if len(arguments) > at + 1 else None), arguments[at + 2 :]
             if option.startswith("--") and argument.startswith(option + "="):
                 return argument[len(option) + 1 :], arguments[at + 1 :]
-        if wrapper.script and not argument.startswith(("-", "+")):
+        left -= not argument.startswith(("-", "+"))
+        if left < 0:
             break
     return None, []
 
@@ -114,7 +132,8 @@ def _script(wrapper: Wrapper, rest: list[str], invocation: Invocation) -> Inner:
     path = rest[0] if rest[0].startswith("/") else f"{(scene.cwd or '/?').rstrip('/')}/{key}"
     if path in scene.scripts:
         return Inner(wrapper, script=scene.scripts[path], positional=tuple(rest[1:]))
-    return Inner(wrapper, file=rest[0], blind=UNKNOWN in rest[0] or rest[0].startswith("/dev/fd/"))
+    is_blind = UNKNOWN in rest[0] or rest[0].startswith("/dev/fd/")
+    return Inner(wrapper, file=rest[0], positional=tuple(rest[1:]), blind=is_blind)
 
 
 def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -> list[str]:
@@ -137,12 +156,31 @@ def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -
     return [*rest, *extra]
 
 
+TAKERS = frozenset({"at", "batch", "crontab", "make", "gmake"})
+"""Programs that take commands from their input, in a form of their own."""
+
+
+def taken(program: str, given: str) -> str:
+    """The commands in the input of a program: recipes of a makefile, lines of a crontab."""
+    lines = given.split("\n")
+    if program == "crontab":
+        return "\n".join(
+            re.sub(r"^\s*(@\w+|([\d*/,\-]+|[A-Za-z]{3})(\s+([\d*/,\-]+|[A-Za-z]{3})){4})\s+(?=\S)", "", line)
+            for line in lines
+        )
+    if program in {"make", "gmake"}:
+        return "\n".join(line.lstrip("\t@-+ ") for line in lines if line.startswith("\t"))
+    return given
+
+
 def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
     """The scene that the inner command sees."""
     scene = invocation.scene
     changes: dict[str, object] = {}
     if inner.positional is not None:
         changes["positional"] = list(inner.positional)
+    if inner.own_name:
+        changes["values"] = {**scene.values, "0": (inner.own_name,)}
     if inner.wrapper.remote:
         mounts = []
         for at, argument in enumerate(invocation.argv):

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from orchestrator.effects import Effects
 
+Loss = Literal["no", "maybe", "yes"]
+
 
 class Level(IntEnum):
     """How grave a finding is; of several, the gravest decides."""
@@ -32,6 +34,12 @@ class Finding:
     why: str
     subject: str = ""
     """The command or path that it was found in, shortened and without control characters."""
+    target: str = ""
+    """The path that would change or be read, if the finding is on one."""
+    scope: str = ""
+    """Where the target lies, such as `inside` or `system`."""
+    loss: Loss = "no"
+    """Whether something that is there now would be gone afterwards, were there no snapshot."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,11 @@ class Judgement:
     read_only: bool = False
     """The command only reads, with programs that run nothing else: the `inspect` view is safe for it."""
     findings: tuple[Finding, ...] = ()
+
+
+def spelt(level: Level) -> str:
+    """A level as rule files and verdicts write it."""
+    return "allow_with_snapshot" if level is Level.SNAPSHOT else level.name.lower()
 
 
 def gravest(findings: tuple[Finding, ...]) -> Finding:

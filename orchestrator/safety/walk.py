@@ -11,7 +11,7 @@ from typing import Protocol
 
 from orchestrator.safety.output import output_of
 from orchestrator.safety.syntax import Node, Unreadable, parse, substitutions
-from orchestrator.safety.words import UNKNOWN, Output, Scene, fields, flat, single
+from orchestrator.safety.words import SPLIT, UNKNOWN, Output, Scene, document, fields, flat, single
 
 DEEPEST = 24
 """Nesting of scripts in scripts, functions and substitutions that is followed."""
@@ -42,6 +42,10 @@ class Judge(Protocol):
 
     def redirect(self, operator: str, target: str, scene: Scene) -> None:
         """One redirection to or from a file."""
+        ...
+
+    def emptied(self, target: str, scene: Scene) -> None:
+        """A redirection that leaves nothing of what was in the file."""
         ...
 
     def doubt(self, rule: str, why: str) -> None:
@@ -88,7 +92,7 @@ class Walk:
     def statements(self, nodes: list[Node], scene: Scene) -> str | None:
         """Walk statements in order; returns what they print, where that is certain."""
         texts = [self.statement(node, scene) for node in nodes]
-        return None if any(text is None for text in texts) else "".join(text or "" for text in texts)
+        return joined(texts)
 
     def statement(
         self, node: Node, scene: Scene, given: str | None = None, piped: tuple[str, ...] = ()
@@ -101,7 +105,7 @@ class Walk:
         for redirect in node.get("Redirs") or []:
             operator = redirect["Op"]
             if operator in {"<<", "<<-"}:
-                given = self.one(redirect.get("Hdoc"), scene)
+                given = document(redirect, scene, self.inner(scene))
             elif operator == "<<<":
                 given = self.one(redirect.get("Word"), scene) + "\n"
             else:
@@ -118,7 +122,15 @@ class Walk:
         self.depth += 1
         text = self.command(command, scene, given, piped)
         self.depth -= 1
+        return self.written(text, targets, programs(node), scene)
+
+    def written(
+        self, text: str | None, targets: list[tuple[str, str]], own: tuple[str, ...], scene: Scene
+    ) -> str | None:
+        """Note what files hold after a statement with these redirections; returns what is still printed."""
         for operator, target in targets:
+            if operator in {">", "&>"} and ((text is not None and not text.strip()) or target in own):
+                self.judge.emptied(target, scene)
             if operator in {">", ">|", "&>", ">>"}:
                 path = self.path(target, scene)
                 before = scene.scripts.get(path, "") if operator == ">>" else ""
@@ -200,11 +212,12 @@ class Walk:
         self._below(node.get("Index") or {}, scene)
         if node.get("Array"):
             elements = [item.get("Value") for item in node["Array"].get("Elems") or [] if item.get("Value")]
-            values: tuple[str, ...] = (" ".join(flat(elements, scene, self.inner(scene))),)
+            values: tuple[str, ...] = (SPLIT.join(flat(elements, scene, self.inner(scene))),)
         else:
             values = single(node.get("Value"), scene, self.inner(scene)) if node.get("Value") else ("",)
         if node.get("Append") or node.get("Index"):
-            values = tuple(old + new for old in scene.value(name) for new in values)
+            between = SPLIT if node.get("Array") else ""
+            values = tuple(old + between + new for old in scene.value(name) for new in values)
         scene.assign(name, values)
 
     def _declclause(self, node: Node, scene: Scene, *_: object) -> str:
@@ -229,13 +242,15 @@ class Walk:
             text = self.statement(node["X"], scene.copy(), given, piped)
             return self.statement(node["Y"], scene.copy(), text, (*piped, *programs(node["X"])))
         first = self.statement(node["X"], scene, given, piped)
-        branch = scene if node["Op"] == "&&" else scene.copy()
-        second = self.statement(node["Y"], branch, given, piped)
-        return None if first is None or second is None or node["Op"] == "||" else first + second
+        if node["Op"] == "||":
+            self._branch([node["Y"]], scene, given, piped)
+            return None
+        second = self.statement(node["Y"], scene, given, piped)
+        return None if first is None or second is None else first + second
 
     def _block(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
         texts = [self.statement(item, scene, given, piped) for item in node.get("Stmts") or []]
-        return None if any(text is None for text in texts) else "".join(text or "" for text in texts)
+        return joined(texts)
 
     def _subshell(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
         return self._block(node, scene.copy(), given, piped)
@@ -243,7 +258,14 @@ class Walk:
     def _timeclause(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
         return self.statement(node["Stmt"], scene, given, piped) if node.get("Stmt") else ""
 
-    _coprocclause = _timeclause
+    def _coprocclause(self, node: Node, scene: Scene, *_: object) -> str | None:
+        inner = (node.get("Stmt") or {}).get("Cmd") or {}
+        if inner.get("Type") == "CallExpr" and inner.get("Args") and inner.get("Assigns"):
+            # shfmt takes `if=x` in `coproc dd if=x` for a setting of the command.
+            name, *rest = inner["Args"]
+            words = [name, *map(_as_word, inner["Assigns"]), *rest]
+            node = {"Stmt": {"Cmd": {"Type": "CallExpr", "Args": words}}}
+        return self._timeclause(node, scene.copy(), None, ())
 
     def _funcdecl(self, node: Node, scene: Scene, *_: object) -> str:
         name, body = node["Name"]["Value"], node["Body"]
@@ -299,6 +321,13 @@ class Walk:
         return None
 
 
+def joined(texts: list[str | None]) -> str | None:
+    """What several commands print together: what is known of it, if anything is."""
+    if not any(texts):
+        return None if None in texts else ""
+    return "".join(UNKNOWN if text is None else text for text in texts)
+
+
 def _nodes(node: object) -> list[Node]:
     """Every node below, itself included."""
     found: list[Node] = []
@@ -311,6 +340,14 @@ def _nodes(node: object) -> list[Node]:
             found.append(item)
             stack.extend(item.values())
     return found
+
+
+def _as_word(assignment: Node) -> Node:
+    """An assignment as the word that it is written as."""
+    name = assignment.get("Name", {}).get("Value", "")
+    return {
+        "Parts": [{"Type": "Lit", "Value": f"{name}="}, *((assignment.get("Value") or {}).get("Parts") or [])]
+    }
 
 
 def literal(word: Node | None) -> str:

@@ -15,7 +15,9 @@ from typing import Any
 from orchestrator.safety.syntax import Node, substitutions
 
 UNKNOWN = "\0"
-_OPEN, _COMMA, _CLOSE, _SPLIT = "\1", "\2", "\3", "\4"
+_OPEN, _COMMA, _CLOSE = "\1", "\2", "\3"
+SPLIT = "\4"
+"""Between the fields of a text that splits into several, such as an array."""
 MOST = 64
 """Alternatives of one word that are followed; beyond, the word is unknown."""
 
@@ -52,7 +54,7 @@ class Scene:
     def copy(self, **changes: Any) -> Scene:
         """A scene for a subshell: what happens there does not come back, except calls and files."""
         mine: dict[str, Any] = {**vars(self), **changes}
-        mine["values"], mine["references"] = dict(self.values), dict(self.references)
+        mine["values"], mine["references"] = dict(mine["values"]), dict(self.references)
         mine["functions"] = dict(self.functions)
         return Scene(**mine)
 
@@ -77,7 +79,7 @@ class Scene:
         if variable in self.values:
             return self.values[variable]
         if variable in {"@", "*"}:
-            return (UNKNOWN,) if self.positional is None else (_SPLIT.join(self.positional),)
+            return (UNKNOWN,) if self.positional is None else (SPLIT.join(self.positional),)
         if variable.isdigit() and variable != "0" and self.positional is not None:
             return ("".join(self.positional[int(variable) - 1 : int(variable)]),)
         known = {"HOME": self.home, "PWD": self.cwd or UNKNOWN, "IFS": " \t\n"}
@@ -92,7 +94,7 @@ def fields(word: Node, scene: Scene, output: Output) -> list[list[str]]:
     for way in ways:
         split: list[str] = []
         for text in _braces(way):
-            pieces = [_plain(piece) for piece in text.split(_SPLIT)]
+            pieces = [_plain(piece) for piece in text.split(SPLIT)]
             split += [piece for piece in pieces if piece or (quoted and len(pieces) == 1)]
         result.append(split)
     return result
@@ -106,7 +108,17 @@ def flat(words: list[Node], scene: Scene, output: Output) -> list[str]:
 def single(word: Node | None, scene: Scene, output: Output) -> tuple[str, ...]:
     """Every text that a word may be where it is not split, as in an assignment."""
     ways = _parts((word or {}).get("Parts") or [], scene, output, quoted=False)
-    return tuple(dict.fromkeys(_plain(way.replace(_SPLIT, " ")) for way in ways))
+    return tuple(dict.fromkeys(_plain(way.replace(SPLIT, " ")) for way in ways))
+
+
+def document(redirect: Node, scene: Scene, output: Output) -> str:
+    """The text of a here document; nothing is expanded where its mark is quoted."""
+    parts = (redirect.get("Hdoc") or {}).get("Parts") or []
+    mark = (redirect.get("Word") or {}).get("Parts") or []
+    if any(part["Type"] != "Lit" or "\\" in part.get("Value", "") for part in mark):
+        return "".join(str(part.get("Value", "")) for part in parts)
+    ways = _parts(parts, scene, output, quoted=True)
+    return _plain(ways[0]) if len(ways) == 1 else UNKNOWN
 
 
 def _plain(text: str) -> str:
@@ -134,8 +146,10 @@ def _part(part: Node, scene: Scene, output: Output, *, quoted: bool, first: bool
     if kind == "DblQuoted":
         return _parts(part.get("Parts") or [], scene, output, quoted=True)
     if kind == "ProcSubst":
-        output(part.get("Stmts") or [])
-        return ["/dev/fd/63"]
+        text = output(part.get("Stmts") or [])
+        path = f"/dev/fd/{63 - sum(key.startswith('/dev/fd/') for key in scene.scripts)}"
+        scene.scripts[path] = UNKNOWN if text is None or part.get("Op") == ">(" else text
+        return [path]
     if kind == "CmdSubst":
         text = output(part.get("Stmts") or [])
         ways = [UNKNOWN if text is None else text.rstrip("\n")]
@@ -145,7 +159,7 @@ def _part(part: Node, scene: Scene, output: Output, *, quoted: bool, first: bool
         for below in substitutions(part):
             output(below.get("Stmts") or [])
         return [UNKNOWN]
-    return ways if quoted else [re.sub(r"[ \t\n]+", _SPLIT, way) for way in ways]
+    return ways if quoted else [re.sub(r"[ \t\n]+", SPLIT, way) for way in ways]
 
 
 def _literal(text: str, scene: Scene, *, quoted: bool, first: bool) -> str:
@@ -198,7 +212,7 @@ def _parameter(part: Node, scene: Scene, output: Output) -> tuple[str, ...]:
     if part.get("Excl"):
         values = tuple(text for value in values for text in scene.value(value))
     if part.get("Index"):
-        return tuple(way.replace(" ", _SPLIT) for way in values)
+        return values
     if any(part.get(key) for key in ("Length", "Width", "Slice", "Repl", "Names")):
         return (UNKNOWN,)
     operation = part.get("Exp")

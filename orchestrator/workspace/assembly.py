@@ -114,7 +114,7 @@ def context(loaded: Loaded, journal: Journal, *, model: str | None = None, appro
         model=models,
         journal=journal,
         budget=models.budget,
-        policy=Policy(root, Path.home(), sandbox),
+        policy=Policy(root, Path.home(), sandbox, loaded.book),
         tool_context=ToolContext(root=root, sandbox=sandbox, settings=settings.tools, cancel=killed),
         approves=approves,
         snapshots=Snapshots(root),

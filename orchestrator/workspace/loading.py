@@ -9,6 +9,8 @@ from pathlib import Path
 
 from orchestrator.agents import check_mention, mention
 from orchestrator.errors import UsageError
+from orchestrator.safety.policy_file import load_book
+from orchestrator.safety.rulebook import Book
 from orchestrator.settings import Settings, chosen_model
 from orchestrator.workspace.layers import load_settings
 from orchestrator.workspace.specialists import AgentFolder, Agents, offered_tools
@@ -21,6 +23,8 @@ class Loaded:
     root: Path
     settings: Settings
     agents: Agents
+    book: Book
+    """The rules for commands: built in, the user's and the workspace's."""
 
     @property
     def notes(self) -> Iterable[str]:
@@ -32,11 +36,12 @@ class Loaded:
 
 
 def load(root: Path, agents_of: Path | None = None) -> Loaded:
-    """Read settings and agent files; raises ConfigError with every problem of every file.
+    """Read settings, agent files and policy; raises ConfigError with every problem of every file.
 
     With `agents_of` the specialists are those of another workspace.
     """
-    return Loaded(root, load_settings(root), AgentFolder(agents_of or root, *offered_tools()).current())
+    agents = AgentFolder(agents_of or root, *offered_tools()).current()
+    return Loaded(root, load_settings(root), agents, load_book(root))
 
 
 def check_request(request: str, loaded: Loaded, *, model: str | None) -> None:

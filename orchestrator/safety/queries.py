@@ -1,0 +1,100 @@
+"""Whether a command of a database's client only asks: every statement in it is a query.
+
+Texts inside quotes are data and decide nothing; whatever is not known to be a query is none.
+"""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.safety.rulebook import operands
+from orchestrator.safety.words import UNKNOWN
+
+_TEXT_OPTIONS = {
+    "psql": ("-c", "--command"),
+    "mysql": ("-e", "--execute"),
+    "mariadb": ("-e", "--execute"),
+    "clickhouse-client": ("-q", "--query"),
+    "cqlsh": ("-e", "--execute"),
+    "duckdb": ("-c",),
+    "sqlcmd": ("-Q", "-q"),
+    "cockroach": ("-e", "--execute"),
+    "snowsql": ("-q",),
+    "trino": ("--execute",),
+    "bq": (),
+    "sqlite3": (),
+    "sqlite": (),
+}
+"""By client, the options that hold statements; without any, they are the operands after the first."""
+CLIENTS = frozenset({*_TEXT_OPTIONS, "mongosh", "mongo"}) - {"bq"}
+_VALUES = ("-U", "-h", "-d", "-p", "-P", "-u", "-D", "-n", "-H", "--host", "--port", "--user", "--dbname")
+_QUOTED = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_QUERY = re.compile(
+    r"(select|explain|show|describe|desc|values|table|with|use|pragma\s+\w+(\([^=]*\))?\s*$|help)\b"
+    r"|\\(d\w*\+?|l\+?|z|conninfo|timing|x|pset|h|\?|q|echo|encoding|c)(\s|$)"
+    r"|\.(schema|tables|indexes|indices|databases|dbinfo|headers?|mode|width|show|stats|help|quit|dump|separator)\b",
+    re.IGNORECASE,
+)
+_CHANGE = re.compile(
+    r"\b(insert|update|delete|drop|truncate|alter|create|replace|grant|revoke|merge|copy|call|do|exec(ute)?|into"
+    r"|dblink\w*|lo_\w+|pg_(terminate|cancel|read|write|ls|reload|rotate|switch|logical)\w*|load_file|load_extension"
+    r"|writefile|readfile|setval|nextval|set_config|xp_\w+|sp_\w+|sleep|benchmark|for\s+update|analyze)\b|\\!|\|",
+    re.IGNORECASE,
+)
+_HARMLESS_EXPLAIN = re.compile(r"explain\s+(?!.*\banaly[sz]e\b)", re.IGNORECASE | re.DOTALL)
+_MONGO = re.compile(
+    r"(print(json)?\(\s*)?(db(\.\w+)*\.(find|findOne|count\w*|estimatedDocumentCount|stats|distinct|get\w+|version"
+    r"|serverStatus|hello|isMaster|dataSize|totalSize)\(.*|rs\.status\(\)|show \w+)\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+_MONGO_CHANGE = re.compile(
+    r"remove|delete|drop|insert|update|save|replace|eval|write|create|kill|shutdown|each|modify|rename|=>|function|\$out",
+    re.IGNORECASE,
+)
+
+
+def only_queries(program: str, arguments: list[str], given: str | None) -> bool:
+    """Whether everything that the client is told to do is a query; False for other programs."""
+    if program in {"mongosh", "mongo"}:
+        texts = _after(arguments, ("--eval",))
+        return bool(texts) and all(
+            _MONGO.fullmatch(text) and not _MONGO_CHANGE.search(text) for text in texts
+        )
+    options = _TEXT_OPTIONS.get(program)
+    if options is None or any(argument in {"-f", "--file", "-init", "-cmd"} for argument in arguments):
+        return False
+    if program == "psql" and {"-l", "--list"} & set(arguments):
+        return len(arguments) == 1
+    texts = _after(arguments, options)
+    if not options:
+        takes: dict[str, tuple[str, ...]] = {program: (*_VALUES, "-separator", "-cmd")}
+        texts = operands(program, [item for item in arguments if item != "query"], takes)[program != "bq" :]
+    texts = texts or ([given] if given else [])
+    return bool(texts) and all(is_query(text) for text in texts)
+
+
+def _after(arguments: list[str], options: tuple[str, ...]) -> list[str]:
+    """The values of options: behind them, after `=`, or at the end of a cluster such as `-tAc`."""
+    found = []
+    for at, argument in enumerate(arguments):
+        for option in options:
+            cluster = len(option) == 2 and re.fullmatch(rf"-[A-Za-z]*{option[1]}", argument)
+            if argument == option or cluster:
+                found += arguments[at + 1 : at + 2]
+            elif argument.startswith(option + "=") and option.startswith("--"):
+                found.append(argument[len(option) + 1 :])
+    return found
+
+
+def is_query(text: str) -> bool:
+    """Whether every statement of a text only reads."""
+    if UNKNOWN in text:
+        return False
+    statements = [part.strip() for part in re.split(r";|\n(?=[\\.])", _QUOTED.sub("''", text))]
+    return any(statements) and all(_reads(part) for part in statements if part)
+
+
+def _reads(statement: str) -> bool:
+    if not _QUERY.match(statement):
+        return False
+    return bool(_HARMLESS_EXPLAIN.match(statement)) or not _CHANGE.search(statement)

@@ -1,0 +1,73 @@
+"""Commands of the shell itself: they change what is known, and run text that they are given."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from orchestrator.safety import interpreters, unwrap
+from orchestrator.safety.familiar import asks_for_help
+from orchestrator.safety.scope import Scope, absolute, scope
+from orchestrator.safety.walk import Invocation
+from orchestrator.safety.words import UNKNOWN, Scene
+
+if TYPE_CHECKING:
+    from orchestrator.safety.shell import Examiner
+
+
+def special(examiner: Examiner, name: str, invocation: Invocation) -> bool:
+    """Follow a command of the shell, or one that only asks for help; False for any other."""
+    arguments, scene = invocation.argv[1:], invocation.scene
+    if asks_for_help(arguments) and name not in unwrap.SHELLS:
+        examiner.inspects = False
+        return True
+    if name in {"cd", "pushd", "popd"}:
+        _move(name, arguments, scene)
+    elif name == "eval":
+        examiner.walk.script(" ".join(arguments), scene)
+    elif name in {".", "source"}:
+        _source(examiner, arguments, invocation)
+    elif name in {"alias", "trap"}:
+        for item in arguments if name == "alias" else arguments[:1]:
+            script = item.partition("=")[2] if name == "alias" else item.strip("-")
+            examiner.walk.script(script, scene.copy())
+    else:
+        return _sets(name, arguments, scene)
+    return True
+
+
+def _sets(name: str, arguments: list[str], scene: Scene) -> bool:
+    """Commands that set variables to what nobody knows yet, or the script's own arguments."""
+    if name == "set" and "--" in arguments:
+        given = arguments[arguments.index("--") + 1 :]
+        scene.positional = given if scene.certain or scene.positional is None else None
+        return True
+    if name in {"read", "mapfile", "readarray", "getopts", "unset"}:
+        for variable in arguments:
+            if not variable.startswith("-"):
+                scene.values[scene.name(variable)] = (UNKNOWN,)
+        return True
+    return name == "command" and bool(re.match(r"-[vV]", "".join(arguments[:1])))
+
+
+def _source(examiner: Examiner, arguments: list[str], invocation: Invocation) -> None:
+    """`.` and `source`: the script runs in this very shell."""
+    file, scene = "".join(arguments[:1]), invocation.scene
+    script = scene.scripts.get(absolute(file, scene))
+    if file in {"/dev/stdin", "-"}:
+        script = invocation.given
+    if script is not None:
+        examiner.walk.script(script, scene)
+    elif UNKNOWN in file or file.startswith("/dev/") or scope(file, scene) is Scope.OUTSIDE:
+        examiner.doubt("shell.unknown-script", "runs a script that is not known before it runs")
+    else:
+        interpreters.script_file(examiner, file, arguments[1:], scene)
+        scene.values["PATH"] = (UNKNOWN,)
+
+
+def _move(name: str, arguments: list[str], scene: Scene) -> None:
+    """Follow `cd` and `pushd`; after `popd` and `cd -` the folder is not known."""
+    goal = next((item for item in arguments if not item.startswith("-")), scene.home)
+    path = absolute(goal, scene)
+    is_known = UNKNOWN not in path and "-" not in arguments and name != "popd" and not goal.startswith("+")
+    scene.cwd = path if is_known and (name == "cd" or "-n" not in arguments) else None
