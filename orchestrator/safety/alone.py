@@ -14,7 +14,7 @@ from orchestrator.safety.verdict import Finding, Level, gravest, spelt
 from orchestrator.safety.words import Scene
 
 Decision = Literal["allow", "allow_with_snapshot", "review", "ask", "deny"]
-UNFAMILIAR = frozenset({"shell.not-known", "http.fetch"})
+UNFAMILIAR = frozenset({"shell.not-known", "http.fetch", "shell.write-private"})
 """Findings that say only that little is known, and nothing bad: they stay `review`."""
 FAILURES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError)
 

@@ -23,6 +23,8 @@ class Signs:
     network: bool = False
     runs_text: bool = False
     """It runs code that it has only as text."""
+    texts: list[str] = field(default_factory=list)
+    """Code that it runs from a text."""
 
 
 _TREES = {"shutil.rmtree", "rmtree", "os.removedirs"}
@@ -54,7 +56,7 @@ _NETWORK = {
 }
 
 
-def python(text: str) -> Signs | None:
+def python(text: str, depth: int = 0) -> Signs | None:
     """Signs of a Python text; None when it is not valid Python."""
     signs = Signs()
     try:
@@ -74,6 +76,15 @@ def python(text: str) -> Signs | None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             _call(node, _dotted(node.func, known), texts, signs)
+    for inner in signs.texts:
+        below = python(inner, depth + 1) if UNKNOWN not in inner and depth < 4 else None
+        if below is None:
+            signs.runs_text = True
+            continue
+        signs.changes += below.changes
+        signs.scripts += below.scripts
+        signs.network |= below.network
+        signs.runs_text |= below.runs_text
     return signs
 
 
@@ -149,7 +160,7 @@ def _call(node: ast.Call, name: str, texts: dict[str, str], signs: Signs) -> Non
     elif _starts_process(name, last):
         signs.scripts.append(target)
     elif name in _TEXTS:
-        signs.runs_text = True
+        signs.texts.append(target)
 
 
 def _starts_process(name: str, last: str) -> bool:
@@ -168,7 +179,8 @@ _OTHER_SHELL = re.compile(
     r"\b(system|exec|execSync|spawn|spawnSync|popen|passthru|shell_exec|qx|execute|spawn_async|shellescape|Open3|proc_open)\b|`|%x|\bopen3?\b.*\|"
 )
 _OTHER_NETWORK = re.compile(
-    r"socket|https?[:.]|net/http|IO::Socket|fetch\(|LWP|TCPSocket|curl_|require\('net'\)", re.I
+    r"socket|fsockopen|stream_socket|https?[:.]|net/http|IO::Socket|fetch\(|LWP|TCPSocket|curl_|require\('net'\)",
+    re.I,
 )
 _OTHER_WRITE = re.compile(
     r"writeFile|appendFile|truncate|File\.(write|open)|open\s*\(?\s*\w+\s*,\s*['\"]\+?>|file_put_contents|fopen"
@@ -176,6 +188,10 @@ _OTHER_WRITE = re.compile(
 _LITERAL = re.compile(
     r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|`([^`]*)`|(?:qx|%x|qw)?[\[{(]([^\[\](){}'\"]+)[\])}]"
 )
+
+
+_CALL = re.compile(r"\b(?:system|exec\w*|spawn\w*|popen\w*|passthru|shell_exec)\s*\(?\s*([^;)]*,[^;)]*)")
+"""A call with its command in several literals."""
 
 
 def _unescaped(match: re.Match[str]) -> str:
@@ -207,6 +223,8 @@ def other(text: str) -> Signs:
         signs.scripts += [
             item for item in literals if set(item.strip()) & set(" {$;|&<") or item.isalpha()
         ] or [UNKNOWN]
+        for match in _CALL.finditer(text):
+            signs.scripts.append(" ".join(_quoted(_unescaped(item)) for item in _LITERAL.finditer(match[1])))
         if "exec " in text and "(" not in text:
             signs.scripts.append(text.partition("exec ")[2])
     signs.network = bool(_OTHER_NETWORK.search(text))

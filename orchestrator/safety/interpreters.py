@@ -93,6 +93,11 @@ _MODULES = frozenset([
 _OWN_NAMES = {"pre_commit": "pre-commit", "django": "django-admin", "sphinx": "sphinx-build"}
 
 
+SHELL_SETUP = re.compile(
+    r"/bin/activate$|/\.(bashrc|bash_profile|profile|zshrc|nvm/nvm\.sh|cargo/env|asdf/asdf\.sh|sdkman/bin/[\w-]+\.sh)$"
+)
+
+
 def inline(examiner: Examiner, name: str, invocation: Invocation, subject: str) -> bool:
     """Code in the arguments or the input of an interpreter, or the file that it runs."""
     is_python = bool(_PYTHON.match(name))
@@ -175,14 +180,15 @@ def _file(examiner: Examiner, name: str, invocation: Invocation) -> bool:
 def script_file(examiner: Examiner, file: str, arguments: list[str], scene: Scene) -> None:
     """A script that was not read: the project's own runs as a build does, any other is looked at."""
     where = scope(file, scene)
-    if where is Scope.INSIDE and name_speaks_of_loss(file, arguments):
+    inside = where in {Scope.INSIDE, Scope.ROOT}
+    if inside and name_speaks_of_loss(file, arguments):
         examiner.add(
             "project.grave-script", Level.ASK, "runs a project script named after something grave", file
         )
-    elif where is Scope.INSIDE:
+    elif inside:
         examiner.add("project.script", Level.SNAPSHOT, "runs a script of the workspace", file)
-    elif absolute(file, scene).endswith("/bin/activate"):
-        examiner.add("project.script", Level.SNAPSHOT, "enters a virtual environment", file)
+    elif SHELL_SETUP.search(absolute(file, scene)):
+        examiner.add("project.script", Level.SNAPSHOT, "sets up the shell as the user does", file)
     else:
         examiner.add(
             "shell.script-file", Level.REVIEW, f"runs a script that was not read here, {where.value}", file

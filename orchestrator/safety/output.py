@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import posixpath
+import re
 
 from orchestrator.safety.words import UNKNOWN, Scene, ansi_c
 
@@ -21,6 +22,8 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
         return _echo(arguments)
     if name == "printf" and arguments:
         return _printf(arguments)
+    if name in {"dirname", "basename", "realpath", "readlink", "pwd"}:
+        return _path(name, arguments, scene)
     if name == "mktemp" and not [item for item in arguments if item not in {"-d", "-t", "-q"}]:
         return "/tmp/tmp.unnamed"  # noqa: S108 - a place, not a file of ours
     if name == "exec" and not arguments:
@@ -65,6 +68,21 @@ def _carried(argv: list[str]) -> list[str]:
     return argv
 
 
+def _path(name: str, arguments: list[str], scene: Scene) -> str | None:
+    """What `dirname`, `basename`, `realpath` and `pwd` print, links aside."""
+    if name == "pwd":
+        return scene.cwd and scene.cwd + "\n"
+    operands = [item for item in arguments if not item.startswith("-")]
+    if len(operands) != 1:
+        return None
+    if name in {"dirname", "basename"}:
+        cut = posixpath.dirname if name == "dirname" else posixpath.basename
+        return (cut(operands[0].rstrip("/") or "/") or ("." if name == "dirname" else "/")) + "\n"
+    if scene.cwd is None and not operands[0].startswith("/"):
+        return None
+    return posixpath.normpath(posixpath.join(scene.cwd or "/", operands[0])) + "\n"
+
+
 def _echo(arguments: list[str]) -> str:
     end, escapes = "\n", False
     while arguments and arguments[0] in {"-n", "-e", "-E", "-ne", "-en"}:
@@ -75,7 +93,8 @@ def _echo(arguments: list[str]) -> str:
 
 
 def _printf(arguments: list[str]) -> str | None:
-    form, values = ansi_c(arguments[0]), arguments[1:]
+    # A NUL ends a name in `xargs -0`, as a line end does elsewhere.
+    form, values = ansi_c(re.sub(r"\\0(?![0-7])", r"\\n", arguments[0])), arguments[1:]
     pieces = form.replace("%%", "\5").split("%")
     if any(piece[:1] not in {"s", "b", "d", "c", "q"} for piece in pieces[1:]):
         return None

@@ -28,7 +28,7 @@ _TEXT_OPTIONS = {
 """By client, the options that hold statements; without any, they are the operands after the first."""
 CLIENTS = frozenset({*_TEXT_OPTIONS, "mongosh", "mongo"}) - {"bq"}
 _VALUES = ("-U", "-h", "-d", "-p", "-P", "-u", "-D", "-n", "-H", "--host", "--port", "--user", "--dbname")
-_QUOTED = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _QUERY = re.compile(
     r"(select|explain|show|describe|desc|values|table|with|use|pragma\s+\w+(\([^=]*\))?\s*$|help)\b"
     r"|\\(d\w*\+?|l\+?|z|conninfo|timing|x|pset|h|\?|q|echo|encoding|c)(\s|$)"
@@ -48,8 +48,8 @@ _MONGO = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _MONGO_CHANGE = re.compile(
-    r"remove|delete|drop|insert|update|save|replace|eval|write|create|kill|shutdown|each|modify|rename|=>|function|\$out",
-    re.IGNORECASE,
+    r"\.(remove|delete|drop|insert|update|save|replace|findAnd|findOneAnd|bulk|create|kill|shutdown|rename|eval|forEach"
+    r"|run|admin|set|add|grant|revoke|fsync|repair|compact|convert|re[iI]ndex)\w*\s*\(|=>|function|\$out|\$merge",
 )
 
 

@@ -139,6 +139,8 @@ class Book(Strict):
     readers: tuple[Reader, ...] = ()
     values: dict[str, Names] = {}
     """By program, the options that take their value from the next argument."""
+    outward: Names = ()
+    """Programs that act on other machines, services or accounts: what is not known of them is asked."""
     adding: frozenset[str] = frozenset()
     """Ids of rules that add a finding and make no program a known one: a workspace's own."""
 
@@ -190,6 +192,7 @@ def merged(books: list[Book]) -> Book:
         wrappers=tuple(wrapper for book in books for wrapper in book.wrappers),
         readers=tuple(reader for book in books for reader in book.readers),
         values={name: options for book in books for name, options in book.values.items()},
+        outward=tuple(name for book in books for name in book.outward),
         adding=frozenset().union(*(book.adding for book in books)),
     )
 

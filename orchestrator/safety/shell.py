@@ -29,7 +29,7 @@ _EMBEDDED = {
     "vim vi nvim ex view less more man": r":?(?:silent\s+)?!(.+)",
     "tmux screen zellij": r"^(\S+ .*)",
     "git": r"=!(.+)",
-    "tar bsdtar": r"exec=(.+)",
+    "tar bsdtar": r"(?:exec|^--to-command|^--use-compress-program|^--rsh-command)=(.+)",
     "gdb lldb": r"^(?:shell|!)\s*(.+)",
     "socat": r"(?:EXEC|SYSTEM):([^,]+)",
     "ssh scp sftp": r"(?:ProxyCommand|LocalCommand)[= ](.+)",
@@ -203,6 +203,8 @@ class Examiner:
     def program(self, text: str, arguments: list[str], scene: Scene, subject: str) -> tuple[str, bool]:
         """The program's name, and whether it is the system's program of that name."""
         folder, name = posixpath.split(text)
+        if not folder and name.endswith((".py", ".sh", ".rb", ".js")):
+            folder, text = ".", "./" + text
         if not folder or folder in _PROGRAM_FOLDERS:
             return name.lower() if name.isupper() else name, True
         where = scope(text, scene)
@@ -332,6 +334,9 @@ class Examiner:
 
     def unknown(self, argv: list[str], scene: Scene, subject: str) -> None:
         """A command that no description covers."""
+        if posixpath.basename(argv[0]) in self.book.outward and argv[1:]:
+            self.add("remote.not-known", Level.ASK, "may change something beyond this machine", subject)
+            return
         if speaks_of_loss(argv[1:]):
             why = "an unfamiliar command, and its words speak of deleting, stopping or sending something"
             self.add("shell.not-known-grave", Level.ASK, why, subject)

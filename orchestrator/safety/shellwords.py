@@ -9,7 +9,7 @@ from orchestrator.safety import interpreters, unwrap
 from orchestrator.safety.familiar import asks_for_help
 from orchestrator.safety.scope import Scope, absolute, scope
 from orchestrator.safety.walk import Invocation
-from orchestrator.safety.words import UNKNOWN, Scene
+from orchestrator.safety.words import MOST, UNKNOWN, Scene
 
 if TYPE_CHECKING:
     from orchestrator.safety.shell import Examiner
@@ -32,20 +32,23 @@ def special(examiner: Examiner, name: str, invocation: Invocation) -> bool:
             script = item.partition("=")[2] if name == "alias" else item.strip("-")
             examiner.walk.script(script, scene.copy())
     else:
-        return _sets(name, arguments, scene)
+        return _sets(name, arguments, invocation)
     return True
 
 
-def _sets(name: str, arguments: list[str], scene: Scene) -> bool:
+def _sets(name: str, arguments: list[str], invocation: Invocation) -> bool:
     """Commands that set variables to what nobody knows yet, or the script's own arguments."""
+    scene = invocation.scene
     if name == "set" and "--" in arguments:
         given = arguments[arguments.index("--") + 1 :]
         scene.positional = given if scene.certain or scene.positional is None else None
         return True
     if name in {"read", "mapfile", "readarray", "getopts", "unset"}:
-        for variable in arguments:
-            if not variable.startswith("-"):
-                scene.values[scene.name(variable)] = (UNKNOWN,)
+        variables = [item for item in arguments if not item.startswith("-")]
+        lines = tuple((invocation.given or "").splitlines())
+        known = name == "read" and len(variables) == 1 and 0 < len(lines) <= MOST
+        for variable in variables:
+            scene.values[scene.name(variable)] = lines if known else (UNKNOWN,)
         return True
     return name == "command" and bool(re.match(r"-[vV]", "".join(arguments[:1])))
 
@@ -58,7 +61,13 @@ def _source(examiner: Examiner, arguments: list[str], invocation: Invocation) ->
         script = invocation.given
     if script is not None:
         examiner.walk.script(script, scene)
-    elif UNKNOWN in file or file.startswith("/dev/") or scope(file, scene) is Scope.OUTSIDE:
+    elif (
+        UNKNOWN in file
+        or file.startswith("/dev/")
+        or (
+            scope(file, scene) is Scope.OUTSIDE and not interpreters.SHELL_SETUP.search(absolute(file, scene))
+        )
+    ):
         examiner.doubt("shell.unknown-script", "runs a script that is not known before it runs")
     else:
         interpreters.script_file(examiner, file, arguments[1:], scene)

@@ -102,8 +102,9 @@ def _parsed(text: str, seconds: float) -> Node:
     if not isinstance(tree, dict):
         reason = done.stderr.decode(errors="replace").strip().partition(": ")[2]
         raise Unreadable(f"it is not valid shell: {reason or 'no reason given'}")
-    # The end of a script that ends with a here document is given as that of its first line.
-    is_whole = tree.get("End", {}).get("Offset", 0) >= len(text.rstrip().encode()) or "<<" in text
+    # shfmt gives too early an end for a script that ends with a here document or a coprocess.
+    is_whole = tree.get("End", {}).get("Offset", 0) >= len(text.rstrip().encode())
+    is_whole |= "<<" in text or "coproc" in text
     if tree.get("Type") != "File" or not is_whole:
         raise Unreadable("the parser did not read all of it")
     return tree

@@ -144,6 +144,9 @@ def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -
         return [*rest[:at], *rest[at + 1 :]]
     if invocation.given is not None:
         extra = invocation.given.split()
+    elif invocation.piped[:1] == ("ls",) and not set(invocation.piped) & {"sed", "awk", "cut", "tr"}:
+        words = [word for word in invocation.piped[1:] if not word.startswith("-") and "grep" not in word]
+        extra = [(word.rstrip("/") + "/") for word in words[:1] if word] or ["./"]
     elif "find" in invocation.piped:
         words = list(invocation.piped[invocation.piped.index("find") + 1 :])
         starts, selective = find_starts(words)

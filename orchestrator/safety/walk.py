@@ -6,6 +6,7 @@ The walk keeps what is known on the way (variables, folder, functions, files wri
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +32,10 @@ class Invocation:
     """The literal words of what feeds its standard input; `<` for a file."""
     settings: tuple[str, ...] = ()
     """Names of the variables set for it alone."""
+
+
+_RUN_LATER = re.compile(r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF)$")
+"""Variables that other programs run as commands."""
 
 
 class Judge(Protocol):
@@ -122,7 +127,7 @@ class Walk:
         self.depth += 1
         text = self.command(command, scene, given, piped)
         self.depth -= 1
-        return self.written(text, targets, programs(node), scene)
+        return self.written(text, targets, (*programs(node), *piped), scene)
 
     def written(
         self, text: str | None, targets: list[tuple[str, str]], own: tuple[str, ...], scene: Scene
@@ -219,6 +224,10 @@ class Walk:
             between = SPLIT if node.get("Array") else ""
             values = tuple(old + between + new for old in scene.value(name) for new in values)
         scene.assign(name, values)
+        if _RUN_LATER.search(name):
+            for value in values:
+                if UNKNOWN not in value:
+                    self.script(value, scene.copy())
 
     def _declclause(self, node: Node, scene: Scene, *_: object) -> str:
         options = flat(
