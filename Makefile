@@ -14,7 +14,7 @@ help:
 	@echo "make test-live  the tests that need the embedded model's weights"
 	@echo "make lint       format, lint, types and layers"
 	@echo "make evals      the everyday suite, on your model or the embedded one"
-	@echo "make bench      time per step, start-up times, checkpoints (CHECKPOINTS=--quick spares 7 GB)"
+	@echo "make bench      times and sizes beside those of peers (CHECKPOINTS=--quick spares 7 GB)"
 	@echo "make build      wheel and source archive in dist/"
 
 .tools/bin/uv:
@@ -54,6 +54,8 @@ bench: $(BIN)/orc
 	$(BIN)/python bench/step_overhead.py $(ARGS)
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/checkpoints.py $(CHECKPOINTS)
+	$(BIN)/python bench/policy.py
+	$(BIN)/python bench/sandbox.py
 
 build: $(BIN)/orc
 	rm -rf dist

@@ -124,7 +124,8 @@ def _sandbox(_: Path) -> Finding:
 
     sandbox = detect()
     if sandbox.is_confining:
-        return Finding("sandbox", "ok", f"{sandbox.name} confines commands")
+        features = "; ".join(getattr(sandbox, "features", ()))
+        return Finding("sandbox", "ok", f"{sandbox.name} confines commands: {features}")
     why = getattr(sandbox, "why", "") or "no sandbox works here"
     text = f"{sandbox.name}: {why}, so every command that runs code is asked"
     return Finding("sandbox", "warn", text, "on Linux, allow unprivileged user namespaces")

@@ -118,7 +118,8 @@ async def _run(call: ToolCall, verdicts: Mapping[str, Verdict], context: Context
 
 async def _outcome(tool: Tool, call: ToolCall, verdict: Verdict, context: Context) -> tuple[str, str]:
     """Status `ok` or `error`, and the text for the model."""
-    using = replace(context.tool_context, read_only_command=verdict["read_only"])
+    approved = verdict["decision"] == "ask"
+    using = replace(context.tool_context, read_only_command=verdict["read_only"], approved=approved)
     try:
         return "ok", await call_tool(tool, parse(tool, call["args"]), using)
     except ToolError as error:

@@ -19,6 +19,10 @@ Node = dict[str, Any]
 
 MAX_BYTES = 64 * 1024
 MAX_SECONDS = 0.5
+"""For one command, parser and walk together."""
+PARSE_SECONDS = 0.6 * MAX_SECONDS
+MOST_COMMANDS = 8_000
+"""Separators between commands; what has more is not even parsed."""
 SHORT = 4_096
 """Characters that shfmt reads in a few milliseconds."""
 
@@ -49,6 +53,8 @@ def parse(text: str) -> Node:
         raise Unreadable("it holds bytes that are not text") from None
     if len(encoded) > MAX_BYTES:
         raise Unreadable(f"it has {len(encoded):,} bytes, more than the {MAX_BYTES:,} that are checked")
+    if len(text) > MOST_COMMANDS and sum(map(text.count, ";|&\n")) > MOST_COMMANDS:
+        raise Unreadable(f"it has more than {MOST_COMMANDS:,} parts")
     if "\0" in text:
         raise Unreadable("it holds a NUL byte")
     return plain(text) or _cached(text)
@@ -78,7 +84,7 @@ def plain(text: str) -> Node | None:
 @lru_cache(maxsize=64)
 def _cached(text: str) -> Node:
     # What is short is slow only because the machine is busy, so it gets a second chance.
-    limits = (MAX_SECONDS, 4 * MAX_SECONDS) if len(text) < SHORT else (MAX_SECONDS,)
+    limits = (MAX_SECONDS, 4 * MAX_SECONDS) if len(text) < SHORT else (PARSE_SECONDS,)
     for limit in limits:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return _parsed(text, limit)

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import posixpath
 import re
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.safety.output import output_of
-from orchestrator.safety.syntax import Node, Unreadable, parse, substitutions
+from orchestrator.safety.syntax import (
+    MAX_SECONDS,
+    PARSE_SECONDS,
+    SHORT,
+    Node,
+    Unreadable,
+    parse,
+    substitutions,
+)
+from orchestrator.safety.tree import as_word, assigned, calls_itself_beside, names, programs
 from orchestrator.safety.words import SPLIT, UNKNOWN, Output, Scene, document, fields, flat, single
 
 DEEPEST = 24
@@ -70,6 +80,8 @@ class Walk:
         self.depth = 0
         self.steps = 0
         self.active: list[str] = []
+        self.ends = 0.0
+        """When to give up, on the monotonic clock; 0 until a long script begins."""
 
     def script(self, text: str, scene: Scene) -> None:
         """Walk a script given as text; what cannot be parsed is a doubt."""
@@ -81,6 +93,8 @@ class Walk:
         except Unreadable as error:
             self.judge.doubt("shell.unreadable", f"the command cannot be checked: {error}")
             return
+        if len(text) >= SHORT and not self.ends:
+            self.ends = time.monotonic() + MAX_SECONDS - PARSE_SECONDS
         if self.depth >= DEEPEST:
             self.judge.doubt("shell.too-deep", "nests scripts deeper than can be followed")
             return
@@ -121,7 +135,8 @@ class Walk:
                         given = scene.scripts.get(self.path(target, scene), None)
                         piped = (*piped, "<")
         self.steps += 1
-        if self.depth >= DEEPEST or self.steps > MOST_STEPS:
+        late = self.ends and time.monotonic() > self.ends
+        if late or self.depth >= DEEPEST or self.steps > MOST_STEPS:
             self.judge.doubt("shell.too-deep", "nests or repeats more than can be followed")
             return None
         self.depth += 1
@@ -272,7 +287,7 @@ class Walk:
         if inner.get("Type") == "CallExpr" and inner.get("Args") and inner.get("Assigns"):
             # shfmt takes `if=x` in `coproc dd if=x` for a setting of the command.
             name, *rest = inner["Args"]
-            words = [name, *map(_as_word, inner["Assigns"]), *rest]
+            words = [name, *map(as_word, inner["Assigns"]), *rest]
             node = {"Stmt": {"Cmd": {"Type": "CallExpr", "Args": words}}}
         return self._timeclause(node, scene.copy(), None, ())
 
@@ -335,65 +350,3 @@ def joined(texts: list[str | None]) -> str | None:
     if not any(texts):
         return None if None in texts else ""
     return "".join(UNKNOWN if text is None else text for text in texts)
-
-
-def _nodes(node: object) -> list[Node]:
-    """Every node below, itself included."""
-    found: list[Node] = []
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, list):
-            stack.extend(item)
-        elif isinstance(item, dict):
-            found.append(item)
-            stack.extend(item.values())
-    return found
-
-
-def _as_word(assignment: Node) -> Node:
-    """An assignment as the word that it is written as."""
-    name = assignment.get("Name", {}).get("Value", "")
-    return {
-        "Parts": [{"Type": "Lit", "Value": f"{name}="}, *((assignment.get("Value") or {}).get("Parts") or [])]
-    }
-
-
-def literal(word: Node | None) -> str:
-    """A word's literal parts, joined."""
-    parts = (word or {}).get("Parts") or []
-    return "".join(str(part.get("Value", "")) for part in parts)
-
-
-def names(node: Node) -> tuple[str, ...]:
-    """Names of the variables that a call sets for itself."""
-    return tuple(item.get("Name", {}).get("Value", "") for item in node.get("Assigns") or [])
-
-
-def programs(node: Node) -> tuple[str, ...]:
-    """The literal words of all calls anywhere below a node."""
-    return tuple(
-        literal(word)
-        for item in _nodes(node)
-        if item.get("Type") == "CallExpr"
-        for word in item.get("Args") or []
-    )
-
-
-def assigned(node: object) -> set[str]:
-    """Names of the variables that are set anywhere below a node."""
-    return {
-        item["Name"]["Value"]
-        for entry in _nodes(node)
-        for item in entry.get("Assigns") or []
-        if isinstance(item, dict) and item.get("Name")
-    }
-
-
-def calls_itself_beside(name: str, body: Node) -> bool:
-    """Whether a function calls itself in a pipe or in the background."""
-    for item in _nodes(body):
-        beside = item.get("Background") or (item.get("Type") == "BinaryCmd" and item.get("Op") == "|")
-        if beside and name in programs(item):
-            return True
-    return False

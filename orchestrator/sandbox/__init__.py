@@ -22,6 +22,8 @@ class Confinement:
     """The only folder that a `work` command can write."""
     cwd: Path
     view: View = "work"
+    git_records: bool = False
+    """Whether a `work` command may change `.git/hooks` and `.git/config`, because a person said so."""
 
 
 class Sandbox(Protocol):

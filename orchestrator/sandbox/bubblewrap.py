@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.sandbox import Confinement
+from orchestrator.sandbox import Confinement, seccomp
 
 _NOBODY = "65534"
 _SECRETS = (
@@ -83,6 +83,7 @@ class Limits:
     """Writable memory of each process (not address space, of which runtimes reserve far more)."""
     processes: int = 512
     file_bytes: int = 2 << 30
+    open_files: int = 4096
     cpu_seconds: int = 3600
     temporary_bytes: int = 1 << 30
 
@@ -94,6 +95,8 @@ class Bubblewrap:
     program: str
     limits: Limits = field(default_factory=Limits)
     name: str = "bubblewrap"
+    filters: bool = field(default_factory=seccomp.is_known)
+    """Whether system calls are filtered."""
 
     @property
     def is_confining(self) -> bool:
@@ -112,7 +115,24 @@ class Bubblewrap:
         hidden = [
             item for name in sorted(os.environ) if _SECRET_NAME.search(name) for item in ("--unsetenv", name)
         ]
-        return [self.program, *view, *common, *hidden, "--", *_limited(argv, self.limits, confinement.view)]
+        inner = [*common, *hidden, "--", *_limited(argv, self.limits, confinement.view)]
+        if not self.filters:
+            return [self.program, *view, *inner]
+        # The filter is read from a descriptor, which a vector cannot carry; this shell opens it and is gone.
+        opened = ["/bin/sh", "-c", 'exec "$@" 9< "$0"', seccomp.path(), self.program, "--seccomp", "9"]
+        return [*opened, *view, *inner]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What confines a command here, in words for a person."""
+        found = ["own namespaces, no network", "read-only system, private /tmp", "no capabilities"]
+        found.append("seccomp filter" if self.filters else "no seccomp filter on this kind of machine")
+        held = self.limits
+        found.append(
+            f"limits: {held.memory_bytes >> 30} GB a process, {held.processes} processes, {held.open_files} "
+            f"open files, {held.file_bytes >> 30} GB a file, {held.cpu_seconds} s of CPU"
+        )
+        return tuple(found)
 
 
 def _work(confinement: Confinement, limits: Limits) -> list[str]:
@@ -131,8 +151,30 @@ def _work(confinement: Confinement, limits: Limits) -> list[str]:
     options += _interpreters()
     options += ["--bind", str(root), str(root)]
     options += _masks(homes, root)
+    if not confinement.git_records:
+        options += _git_records(root)
     for name, value in _caches().items():
         options += ["--setenv", name, value]
+    return options
+
+
+def _git_records(root: Path) -> list[str]:
+    """Keep what makes Git run programs as it is: they would run outside, at the user's next `git`."""
+    options = []
+    places = [root / ".git"]
+    with contextlib.suppress(OSError):
+        places += sorted((root / ".git" / "modules").iterdir())
+    for place in places:
+        if not place.is_dir() or place.is_symlink():
+            continue
+        # A mount of its own cannot be renamed, so nothing else can take its place.
+        options += ["--bind", str(place), str(place)]
+        if (place / "hooks").is_dir():
+            options += ["--ro-bind", str(place / "hooks"), str(place / "hooks")]
+        elif place == root / ".git":
+            options += ["--tmpfs", str(place / "hooks"), "--remount-ro", str(place / "hooks")]
+        if (place / "config").is_file():
+            options += ["--ro-bind", str(place / "config"), str(place / "config")]
     return options
 
 
@@ -213,7 +255,8 @@ _WATCH = """
 def _limited(argv: list[str], limits: Limits, view: str) -> list[str]:
     """Limits of the shell that starts the command; they hold for everything below it."""
     settings = {
-        "-v": limits.memory_bytes >> 10,
+        "-d": limits.memory_bytes >> 10,
+        "-n": limits.open_files,
         "-f": limits.file_bytes >> 10,
         "-t": limits.cpu_seconds,
         "-c": 0,

@@ -40,6 +40,8 @@ class ToolContext:
     """Set when the person wants the running call to end now."""
     read_only_command: bool = False
     """The policy found that the command only reads: it may see the whole machine and change nothing."""
+    approved: bool = False
+    """A person said yes to this very call: it may change what makes Git run programs."""
 
 
 @dataclass(frozen=True)

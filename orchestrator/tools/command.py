@@ -44,6 +44,13 @@ class RunCommandArguments(Arguments):
     seconds: float = Field(default=60, gt=0, description="time limit")
 
 
+_PLAIN_GIT = re.compile(
+    r"\s*git (config|remote|branch|checkout|switch|push|pull|fetch|submodule|clone|init|worktree)"
+    r" [^;&|`$()<>\n\\]*"
+)
+"""One Git command alone, which the policy has read: it may change Git's own settings."""
+
+
 async def run_command(arguments: RunCommandArguments, context: ToolContext) -> str:
     """Return exit code, output and error output."""
     if "\0" in arguments.command:
@@ -54,8 +61,10 @@ async def run_command(arguments: RunCommandArguments, context: ToolContext) -> s
         )
     cwd = _folder(context.root, arguments.cwd)
     view: View = "inspect" if context.read_only_command else "work"
+    records = context.approved or _PLAIN_GIT.fullmatch(arguments.command) is not None
     argv = context.sandbox.wrap(
-        [shell(), "-c", arguments.command], Confinement(root=context.root, cwd=cwd, view=view)
+        [shell(), "-c", arguments.command],
+        Confinement(root=context.root, cwd=cwd, view=view, git_records=records),
     )
     ended = await run(Job(argv, cwd, _limit(arguments.seconds, context)), context.cancel)
     return report(ended)

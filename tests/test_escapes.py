@@ -1,0 +1,176 @@
+"""Ways out of the sandbox, each really tried: none may work, and as root no more than as anybody else."""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.sandbox import Confinement, View, seccomp
+from orchestrator.sandbox.bubblewrap import Bubblewrap, Limits
+from orchestrator.sandbox.detect import detect, programs
+
+pytestmark = pytest.mark.skipif(not programs(), reason="bubblewrap is for Linux")
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root, home = tmp_path / "work", tmp_path / "home"
+    root.mkdir()
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    return root
+
+
+def python(
+    root: Path, code: str, view: View = "work", sandbox: Bubblewrap | None = None
+) -> subprocess.CompletedProcess[str]:
+    argv = (sandbox or detect()).wrap([sys.executable, "-c", CALL + code], Confinement(root, root, view))
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+
+
+CALL = """
+import ctypes, errno, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+column = 0 if platform.machine() == "x86_64" else 1
+def call(number, *arguments):
+    ctypes.set_errno(0)
+    result = libc.syscall(number, *[ctypes.c_long(item) for item in arguments])
+    return "done" if result >= 0 else errno.errorcode[ctypes.get_errno()]
+"""
+
+
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("view", ["work", "inspect"])
+def test_every_denied_system_call_is_refused(work: Path, view: View) -> None:
+    numbers = [pair[platform.machine() != "x86_64"] for pair in seccomp._DENIED.values()]
+    found = errors(python(work, f"for number in {numbers}: print(call(number, 0, 0, 0, 0, 0))", view))
+    assert found == ["EPERM"] * len(numbers)
+
+
+@pytest.mark.parametrize("view", ["work", "inspect"])
+def test_no_new_namespace_can_be_made(work: Path, view: View) -> None:
+    clone, flags = "(56, 220)[column]", "(0x10000000, 0x20000, 0x40000000, 0x20000000)"
+    assert (
+        errors(python(work, f"for flag in {flags}: print(call({clone}, flag | 17, 0))", view))
+        == ["EPERM"] * 4
+    )
+    assert errors(python(work, "print(call(435, 0, 0))", view)) == ["ENOSYS"]
+
+
+def test_words_cannot_be_put_into_a_terminal(work: Path) -> None:
+    assert errors(python(work, "print(call((16, 29)[column], 0, 0x5412, 0))")) == ["EPERM"]
+    assert errors(python(work, "print(call((16, 29)[column], 0, 0xdead00005412, 0))")) == ["EPERM"]
+
+
+def test_odd_socket_families_and_personalities_are_refused(work: Path) -> None:
+    assert (
+        errors(python(work, "for family in (17, 38, 40): print(call((41, 198)[column], family, 2, 0))"))
+        == ["EPERM"] * 3
+    )
+    code = "print(call((135, 92)[column], 0xffffffff)); print(call((135, 92)[column], 0x0040000))"
+    assert errors(python(work, code)) == ["done", "EPERM"]
+
+
+def test_ordinary_programs_notice_nothing(work: Path) -> None:
+    code = """
+import concurrent.futures, multiprocessing, socket, subprocess, tempfile, threading
+socket.socket(socket.AF_UNIX); socket.socket(socket.AF_INET)
+threading.Thread(target=print, args=("thread",)).start()
+print(subprocess.run(["echo", "child"], capture_output=True, text=True).stdout.strip())
+print(*concurrent.futures.ThreadPoolExecutor(2).map(str, [1, 2]))
+tempfile.TemporaryFile()
+"""
+    assert set(errors(python(work, code))) == {"thread", "child", "1", "2"}
+
+
+@pytest.mark.parametrize("view", ["work", "inspect"])
+def test_devices_and_kernel_files_are_out_of_reach(work: Path, view: View) -> None:
+    code = """
+for path in ("/dev/sda", "/dev/vda", "/dev/mem", "/dev/kmsg", "/dev/kvm", "/dev/fuse", "/dev/net/tun",
+             "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/kcore", "/sys/power/state"):
+    try:
+        open(path, "r+b" if path.startswith("/dev") else "wb")
+        print("opened", path)
+    except OSError:
+        pass
+import stat
+try:
+    os.mknod("/tmp/device", 0o600 | stat.S_IFBLK, os.makedev(8, 0))
+    open("/tmp/device", "rb")
+    print("made a device")
+except OSError:
+    pass
+"""
+    assert errors(python(work, code, view)) == []
+
+
+def test_processes_outside_can_neither_be_seen_nor_traced(work: Path) -> None:
+    space = Path("/proc/self/ns/pid").readlink()
+    code = f"""
+print(os.readlink("/proc/self/ns/pid") == {str(space)!r})
+try:
+    os.kill({os.getpid()}, 0)
+    print("seen")
+except OSError:
+    pass
+"""
+    assert errors(python(work, code)) == ["False"]
+
+
+def test_a_process_cannot_take_more_memory_than_it_may(work: Path) -> None:
+    sandbox = Bubblewrap(programs()[0], Limits(memory_bytes=256 << 20))
+    done = python(work, "x = bytearray(1 << 30); print('taken')", sandbox=sandbox)
+    assert "taken" not in done.stdout
+
+
+def test_files_and_open_files_are_limited_and_no_core_is_left(work: Path) -> None:
+    sandbox = Bubblewrap(programs()[0], Limits(open_files=64))
+    code = "import resource as r; print(r.getrlimit(r.RLIMIT_NOFILE)[1], r.getrlimit(r.RLIMIT_CORE)[1])"
+    assert errors(python(work, code, sandbox=sandbox)) == ["64", "0"]
+
+
+def git(root: Path, script: str, *, records: bool = False) -> subprocess.CompletedProcess[str]:
+    argv = detect().wrap(["/bin/bash", "-c", script], Confinement(root, root, git_records=records))
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_hooks_and_settings_of_git_stay_as_they_are(work: Path) -> None:
+    git(work, "git init -q . && rm -rf .git/hooks")
+    assert git(work, "git config user.name a && git remote add o x", records=True).returncode == 0
+    for script in (
+        "mkdir -p .git/hooks; echo x > .git/hooks/pre-commit",
+        "mv .git/hooks .git/h; mkdir .git/hooks; echo x > .git/hooks/pre-commit",
+        "git config core.fsmonitor ./evil",
+        "rm -rf .git",
+        "mv .git g; mkdir .git; echo x > .git/config",
+    ):
+        assert git(work, script).returncode != 0
+        assert not list((work / ".git" / "hooks").glob("*"))
+        assert "evil" not in (work / ".git" / "config").read_text("utf-8")
+
+
+def test_everyday_git_works_beside_them(work: Path) -> None:
+    git(work, "git init -q . && git config user.name a && git config user.email a@b")
+    script = "echo a > a && git add a && git commit -qm 1 && git checkout -qb x && git stash list && git log"
+    done = git(work, script)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_is_well_formed_on_every_machine(machine: str) -> None:
+    steps = list(struct.iter_unpack("<HBBI", seccomp.program(machine)))
+    assert 0 < len(steps) < 4096
+    for at, (code, yes, no, _) in enumerate(steps):
+        assert code in {0x20, 0x15, 0x35, 0x45, 0x06}
+        assert code == 0x06 or at + 1 + max(yes, no) < len(steps)
+    assert steps[-1] == (0x06, 0, 0, 0x7FFF0000)
