@@ -146,7 +146,18 @@ def test_trust_is_given_listed_and_taken(root: Path) -> None:
 def test_doctor_names_each_check_and_the_next_step(root: Path) -> None:
     found = {row["check"]: row for row in json.loads(ask("doctor", "--json").stdout)}
     assert list(found) == [
-        *("python", "libraries", "workspace", "agents", "sandbox", "shfmt", "models", "state", "disk")
+        *(
+            "python",
+            "libraries",
+            "workspace",
+            "agents",
+            "sandbox",
+            "policy",
+            "shfmt",
+            "models",
+            "state",
+            "disk",
+        )
     ]
     assert found["python"]["status"] == "ok"
     assert found["models"]["next"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -258,3 +259,26 @@ def test_only_a_looser_verdict_fails_the_check(journal: Journal) -> None:
     assert "stricter" in ask("policy", "rejudge").stdout
     assert "0 calls" in ask("policy", "rejudge", "--since", "0m").stderr
     assert "is no time span" in str(ask("policy", "rejudge", "--since", "soon").exception)
+
+
+def _documented() -> list[str]:
+    text = (Path(__file__).parents[1] / "docs" / "policy.md").read_text("utf-8")
+    return text.split("```\n")[1].strip().split("\n")
+
+
+@pytest.mark.parametrize("command", _documented())
+def test_every_command_in_the_documentation_works(command: str, tmp_path: Path) -> None:
+    orc_here = shlex.join([*COMMAND, ""]).removesuffix(" ''")
+    done = subprocess.run(
+        ["/bin/sh", "-c", command.replace("orc policy", f"{orc_here} policy")],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_documented_policy_file_is_valid(root: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "policy.md").read_text("utf-8")
+    (root / "policy.yaml").write_text(text.split("```yaml\n")[1].split("```")[0], "utf-8")
+    assert decision("shipit release 2") == "ask"
+    assert decision("git push origin main") == "ask"

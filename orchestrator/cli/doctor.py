@@ -131,6 +131,12 @@ def _sandbox(_: Path) -> Finding:
     return Finding("sandbox", "warn", text, "on Linux, allow unprivileged user namespaces")
 
 
+def _policy(root: Path) -> Finding:
+    from orchestrator.safety.policy_file import load_book  # noqa: PLC0415
+
+    return Finding("policy", "ok", f"{len(load_book(root).rules)} rules")
+
+
 def _shell_parser(_: Path) -> Finding:
     beside = Path(sysconfig.get_path("scripts")) / "shfmt"
     path = str(beside) if beside.is_file() else shutil.which("shfmt")
@@ -215,6 +221,7 @@ CHECKS: dict[str, Callable[[Path], Finding]] = {
     "workspace": _workspace,
     "agents": _agents,
     "sandbox": _sandbox,
+    "policy": _policy,
     "shfmt": _shell_parser,
     "models": _models,
     "state": _state,

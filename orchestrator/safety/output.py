@@ -128,6 +128,8 @@ def _cat(arguments: list[str], given: str | None, scene: Scene) -> str | None:
 def _filtered(name: str, arguments: list[str], given: str | None) -> str | None:
     text = given or ""
     try:
+        if name == "openssl" and "-d" in arguments and {"base64", "-base64", "-a"} & set(arguments):
+            return base64.b64decode(text, validate=False).decode()
         if name == "base64" and arguments and arguments[0] in {"-d", "-D", "--decode", "-di"}:
             return base64.b64decode(text, validate=False).decode()
         if name == "base32" and arguments and arguments[0] in {"-d", "--decode"}:

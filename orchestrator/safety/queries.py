@@ -30,7 +30,7 @@ CLIENTS = frozenset({*_TEXT_OPTIONS, "mongosh", "mongo"}) - {"bq"}
 _VALUES = ("-U", "-h", "-d", "-p", "-P", "-u", "-D", "-n", "-H", "--host", "--port", "--user", "--dbname")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _QUERY = re.compile(
-    r"(select|explain|show|describe|desc|values|table|with|use|pragma\s+\w+(\([^=]*\))?\s*$|help)\b"
+    r"(select|explain|show|describe|desc|values|table|with|use|help)\b|pragma\s+\w+(\([^=]*\))?\s*$"
     r"|\\(d\w*\+?|l\+?|z|conninfo|timing|x|pset|h|\?|q|echo|encoding|c)(\s|$)"
     r"|\.(schema|tables|indexes|indices|databases|dbinfo|headers?|mode|width|show|stats|help|quit|dump|separator)\b",
     re.IGNORECASE,

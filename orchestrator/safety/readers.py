@@ -27,6 +27,12 @@ def entry(name: str, arguments: list[str], book: Book) -> Reader | None:
     return next((item for item in candidates if _holds(item, name, arguments, book)), None)
 
 
+def is_certain(name: str, arguments: list[str], book: Book) -> bool:
+    """Whether a description names the very subcommand, and it only reads."""
+    found = entry(name, arguments, book)
+    return found is not None and bool(found.words) and not any(word.startswith("*") for word in found.words)
+
+
 def _holds(reader: Reader, name: str, arguments: list[str], book: Book) -> bool:
     if any(has(option, arguments) for option in reader.never):
         return False
@@ -50,4 +56,4 @@ def _filters(name: str, arguments: list[str]) -> bool:
     if name.endswith("sed"):
         parts = [part.strip() for text in scripts for part in text.split(";")]
         return bool(parts) and all(_SED_QUERY.fullmatch(part) for part in parts)
-    return bool(scripts) and not _AWK_ACTION.search(_AWK_COMPARISON.sub("", scripts[0]))
+    return bool(scripts) and not _AWK_ACTION.search(_AWK_COMPARISON.sub("", scripts[0].replace("||", ";")))

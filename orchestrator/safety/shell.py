@@ -42,6 +42,23 @@ _EXISTS = re.compile(
     r"requirements|composer|Gemfile|Pipfile|poetry|\.env|\.gitignore|docker-compose|compose)(-lock)?(\.\w+)?"
 )
 """Files that a project is sure to have: what is written there replaces something."""
+_NAMES_ONLY = frozenset([
+    "ls",
+    "stat",
+    "test",
+    "[",
+    "du",
+    "realpath",
+    "readlink",
+    "dirname",
+    "basename",
+    "echo",
+    "printf",
+    "which",
+    "cd",
+    "mkdir",
+])
+"""Programs that say nothing of what is in a file."""
 _FETCHERS = {"npx", "bunx", "pnpx", "uvx"}
 _SENDERS = frozenset([
     "curl",
@@ -61,6 +78,8 @@ _SENDERS = frozenset([
     "lynx",
     "w3m",
 ])
+_SERVICES = ("database.", "containers.", "kubernetes.", "helm.", "infrastructure.", "backup.", "repository.")
+"""Rules that look for a word among all arguments: a subcommand that only reads is the better sign."""
 _CARRIERS = {"machine.editors"}
 """Rules of programs that pass their arguments on to a shell."""
 _HIDDEN = re.compile(r"(?:\brm\s+-\w*[rRf]|\bmkfs|\bdd\s+\S*of=/dev/|\bshred\s).*", re.DOTALL)
@@ -174,7 +193,7 @@ class Examiner:
             self.hidden(" ".join(argv[1:]), scene)
             return
         name, plain = self.program(argv[0], argv[1:], scene, subject)
-        for argument in argv[1:]:
+        for argument in argv[1:] if name not in _NAMES_ONLY else ():
             self.secret(argument, scene, subject)
         if shellwords.special(self, name, invocation):
             return
@@ -184,8 +203,9 @@ class Examiner:
         known |= self.effects(name, invocation, subject)
         asks = queries.only_queries(name, argv[1:], invocation.given)
         known |= self.network(name, invocation, subject)
+        is_certain = asks or readers.is_certain(name, argv[1:], self.book)
         for rule in rules_for(name, argv[1:], invocation.given or "", self.book):
-            if (asks and rule.id.startswith("database.")) or (
+            if (is_certain and rule.id.startswith(_SERVICES)) or (
                 rule.id == "http.fetch" and stays_here(argv[1:])
             ):
                 continue
@@ -334,6 +354,8 @@ class Examiner:
 
     def unknown(self, argv: list[str], scene: Scene, subject: str) -> None:
         """A command that no description covers."""
+        if posixpath.basename(argv[0]) in unwrap.SHELLS and not argv[1:]:
+            return  # a shell that is given nothing to run
         if posixpath.basename(argv[0]) in self.book.outward and argv[1:]:
             self.add("remote.not-known", Level.ASK, "may change something beyond this machine", subject)
             return
