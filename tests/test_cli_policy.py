@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from orchestrator.cli import orc
 from orchestrator.errors import ConfigError
-from orchestrator.events import Journal
+from orchestrator.events import Journal, Place
 from orchestrator.runs import Runs
 from orchestrator.safety.policy_file import is_slow, load_book
 from orchestrator.storage import open_state
@@ -224,7 +224,7 @@ def test_ordinary_patterns_are_not(pattern: str) -> None:
 def journal(root: Path) -> Iterator[Journal]:
     connection = open_state(root)
     run = Runs(connection, root).create("a request")
-    journal = Journal(connection, root, run=run.id, turn=1)
+    journal = Journal(connection, root, Place(run.id, 1))
     yield journal
     journal.close()
     connection.close()
