@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from orchestrator.errors import UsageError
-from orchestrator.settings import Limits, Strict, Tier
+from orchestrator.settings import StepLimits, Strict, Tier
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 
@@ -43,7 +43,7 @@ class AgentSettings(Strict):
     """Names of tools; all of them when neither this file nor the extended one says."""
     model: Tier | None = None
     """The tier of models that it works with; `default` when nothing is said."""
-    limits: Limits | None = None
+    limits: StepLimits | None = None
     """Limits of one step; those of the settings hold for the whole turn besides."""
     routing: Routing = Routing()
     """How the router recognises its requests; not taken over from an agent of another name."""
@@ -60,7 +60,7 @@ class Agent(Strict):
     description: str
     tools: tuple[str, ...]
     model: Tier = "default"
-    limits: Limits | None = None
+    limits: StepLimits | None = None
     """Limits of one step; those of the settings hold for the whole turn besides."""
     routing: Routing = Routing()
     approval: Literal["auto", "ask", "read-only"] = "auto"

@@ -39,6 +39,9 @@ Kind = Literal[
     "approval",
     "nudge",
     "retry",
+    "budget",
+    "breaker",
+    "compaction",
     "note",
     "text",
     "answer",
@@ -167,7 +170,7 @@ class Journal:
         self.branch = place.seen[0].branch
         self.position: Callable[[], int] = lambda: 0
         """The moment of the branch's checkpoints; set by whoever opens them."""
-        self._connection = connection
+        self.connection = self._connection = connection
         self._listeners = list(listeners)
         self._secrets = secrets_of(os.environ)
         self._kept: set[str] = set()

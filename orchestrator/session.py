@@ -174,7 +174,7 @@ class Session:
 
         async with AsyncExitStack() as stack:
             context = assembly.context(loaded, journal, model=self.options.model, approves=bool(row.approves))
-            stack.push_async_callback(assembly.close_models, context)
+            stack.push_async_exit(assembly.ending(context))
             saver = await stack.enter_async_context(open_saver(self.root))
             journal.position = lambda: saver.position(row.branch)
             await keep_files(context)

@@ -79,17 +79,103 @@ class ModelSettings(Strict):
         return value
 
 
-class Limits(Strict):
-    """What one turn may use; the run stops with exit 5 and can be resumed."""
+Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000)]
+Tokens = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
+Calls = Annotated[int, Field(ge=1, le=10_000)]
+ManyCalls = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Seconds = Annotated[float, Field(gt=0, le=604_800)]
 
-    model_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+class StepLimits(Strict):
+    """What one step of an agent may use; a step that passes a limit fails, and the turn goes on."""
+
+    model_calls: Calls | None = None
     """Calls of models."""
-    tool_calls: Annotated[int, Field(ge=1, le=10_000)] = 100
+    tool_calls: Calls | None = None
     """Calls of tools."""
-    seconds: Annotated[float, Field(gt=0, le=604_800)] = 3600
-    """Time from the start of the turn."""
-    usd: Annotated[Decimal, Field(ge=0)] | None = None
-    """Dollars; a model without a known price is refused when this is set."""
+    iterations: Calls | None = None
+    """Rounds of thinking and acting."""
+    seconds: Seconds | None = None
+    """Working time."""
+    tokens: Tokens | None = None
+    """Tokens of requests and answers together."""
+    usd: Dollars | None = None
+    """Dollars."""
+
+
+class Caps(Strict):
+    """What may be used in all; what is not named is not limited."""
+
+    usd: Dollars | None = None
+    """Dollars."""
+    tokens: Tokens | None = None
+    """Tokens of requests and answers together."""
+    model_calls: ManyCalls | None = None
+    """Calls of models."""
+    tool_calls: ManyCalls | None = None
+    """Calls of tools."""
+
+
+class PeriodCaps(Strict):
+    """What may be used in a period."""
+
+    usd: Dollars | None = None
+    """Dollars."""
+    tokens: Tokens | None = None
+    """Tokens of requests and answers together."""
+    model_calls: ManyCalls | None = None
+    """Calls of models."""
+    tool_calls: ManyCalls | None = None
+    """Calls of tools."""
+    per: Literal["day", "month", "total"] = "month"
+    """After which time it starts again; `total` never does. Days and months are those of UTC."""
+
+
+class OnWarning(Strict):
+    """Who else is told when most of a limit is used."""
+
+    command: list[str] = []
+    """A program and its arguments; it gets the warning as JSON on its standard input."""
+    webhook: str | None = None
+    """A URL that the warning is posted to as JSON."""
+
+
+class Limits(Strict):
+    """What may be used: by one turn, and in all by a run, a user, an organisation, a day, a month.
+
+    The run stops with exit 5 before a limit is passed, and can be resumed.
+    """
+
+    model_calls: Calls = 100
+    """Calls of models in one turn."""
+    tool_calls: Calls = 100
+    """Calls of tools in one turn."""
+    iterations: Calls = 500
+    """Rounds of thinking and acting in one turn."""
+    seconds: Seconds = 3600
+    """Working time of one turn; waiting for a person is not counted."""
+    tokens: Tokens | None = None
+    """Tokens of one turn, requests and answers together."""
+    usd: Dollars | None = None
+    """Dollars of one turn; a model without a known price is refused when any limit of dollars is set."""
+    run: Caps = Caps()
+    """All turns of a run together."""
+    day: Caps = Caps()
+    """Everything on one day (UTC)."""
+    month: Caps = Caps()
+    """Everything in one month (UTC)."""
+    user: PeriodCaps = PeriodCaps()
+    """What one user may use: ORC_USER, else the name of the account."""
+    organisation: PeriodCaps = PeriodCaps()
+    """What one organisation may use: ORC_ORGANISATION."""
+    allow_unpriced: bool = False
+    """Let models of unknown price work under a limit of dollars; their cost is not counted."""
+    warn_at: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The share of a limit from which on a warning is given, once."""
+    on_warning: OnWarning = OnWarning()
+    """Who else is told of a warning."""
+    ask_above_usd: Dollars | None = None
+    """A plan that may cost more than this is asked before it starts."""
 
 
 class ToolSettings(Strict):
@@ -120,7 +206,7 @@ class Settings(Strict):
     models: dict[Tier, ModelSettings] = {}
     """By tier; a tier that is not set falls back to `default`."""
     limits: Limits = Limits()
-    """What one turn may use; where your own file sets a limit too, the smaller one holds."""
+    """What may be used; where your own file sets a limit too, the smaller one holds."""
     tools: ToolSettings = ToolSettings()
     """Settings of the built-in tools."""
     retention: Retention = Retention()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import StorageError
+from orchestrator.tables import migrate_budgets
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -140,7 +141,7 @@ def _make_main_branches(db: Database) -> None:
     db.execute("update events set branch=run")
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first, _second]
+MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, migrate_budgets]
 
 
 def open_state(root: Path) -> sqlite3.Connection:

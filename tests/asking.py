@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.llm.base import ChatModel, ToolSpec
+from orchestrator.llm.caller import Listeners
 from orchestrator.llm.chat import open_model
 from orchestrator.llm.faults import Patience
 from orchestrator.settings import ModelSettings
@@ -54,7 +55,7 @@ def ask(settings: ModelSettings, question: Callable[[ChatModel], Awaitable[T]], 
 
     async def main() -> T:
         waits.clear()
-        return await question(await open_model(settings, patience=QUICK, **listeners))
+        return await question(await open_model(settings, listeners=Listeners(**listeners), patience=QUICK))
 
     return asyncio.run(main())
 

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "undo": ("orchestrator.cli.undo:undo", "Take back what a run did: files and conversation."),
     "redo": ("orchestrator.cli.undo:redo", "Bring back what was undone."),
     "db": ("orchestrator.cli.db:db", "Look after the state file."),
+    "cost": ("orchestrator.cli.cost:cost", "Show what was used, and set caps."),
     "agents": ("orchestrator.cli.agents:agents", "List, check, make and show specialists."),
     "models": ("orchestrator.cli.models:models", "List, fetch and check models."),
     "evals": ("orchestrator.cli.evals:evals", "Run a suite of tasks and count what passes."),

@@ -242,11 +242,12 @@ async def _try(settings: ModelSettings, say: Callable[[str], None]) -> Trial:
     """Ask for one call whose right arguments are known."""
     from langchain_core.messages import HumanMessage, SystemMessage  # noqa: PLC0415
 
+    from orchestrator.llm.caller import Listeners  # noqa: PLC0415
     from orchestrator.llm.chat import open_model  # noqa: PLC0415
 
     usages: list[Usage] = []
     started = time.monotonic()
-    model = await open_model(settings, on_usage=usages.append, progress=say)
+    model = await open_model(settings, listeners=Listeners(on_usage=usages.append, progress=say))
     told = SystemMessage("You act by calling a tool. Answer with exactly one call.")
     asked = HumanMessage("Read lines from the file notes/plan.txt with read_file.")
     answer = await model.act([told, asked], _tools())

@@ -57,12 +57,39 @@ def run(request: tuple[str, ...], run_id: str | None, workspace: Path | None, **
     go({**options, "workspace": workspace}, text, run_id)
 
 
-@click.command(epilog="\b\nExamples:\n  orc resume\n  orc resume r-7f3a --yes\n")
+RESUME_EXAMPLES = """\b
+Examples:
+  orc resume
+  orc resume r-7f3a --yes
+  orc resume r-7f3a --raise usd=0.05
+"""
+
+
+@click.command(epilog=RESUME_EXAMPLES)
 @click.argument("run_id", metavar="[RUN]", required=False)
+@click.option(
+    "--raise",
+    "raised",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Raise a limit for this turn: usd=0.05, usd=+0.05.",
+)
 @shared
-def resume(run_id: str | None, workspace: Path | None, **options: Any) -> None:
+def resume(run_id: str | None, raised: tuple[str, ...], workspace: Path | None, **options: Any) -> None:
     """Go on with a RUN that stopped, waits for approval or was cut off; the newest one by default."""
+    if raised:
+        run_id = _raise(workspace, run_id, raised)
     go({**options, "workspace": workspace}, None, run_id)
+
+
+def _raise(workspace: Path | None, run_id: str | None, raised: tuple[str, ...]) -> str:
+    """Give a run more to go on with; returns its id."""
+    from orchestrator.limits.raising import raise_of_run  # noqa: PLC0415
+    from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
+    from orchestrator.workspace.layers import load_settings  # noqa: PLC0415
+
+    root = nearest_workspace(workspace or Path.cwd())
+    return raise_of_run(root, load_settings(root).limits, run_id, raised)
 
 
 def _request(words: tuple[str, ...]) -> str:

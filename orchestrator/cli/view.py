@@ -155,6 +155,23 @@ class TerminalView(QuietView):
             f"[yellow]the model did not answer:[/] {escape(fields['why'])}; again in {fields['wait']:.1f} s"
         )
 
+    def _on_budget(self, event: Event) -> None:
+        fields = event.fields
+        if fields.get("warning"):
+            self._print(
+                f"[yellow]$ {fields['share']:.0%} of limits.{escape(fields['limit'])} is used:[/] "
+                f"{fields['used']} of {fields['of']}"
+            )
+        elif fields.get("estimate"):
+            self._print(f"[dim]the plan may cost {fields['low']} to {fields['high']}[/]")
+        elif fields.get("ended"):
+            for name in ("done", "left"):
+                for text in fields[name]:
+                    self._print(f"[yellow]{name}:[/] {escape(str(text))}")
+
+    def _on_breaker(self, event: Event) -> None:
+        self._print(f"[yellow]![/] {escape(event.fields['text'])}")
+
     def _on_note(self, event: Event) -> None:
         self._print(f"[yellow]![/] {escape(str(event.fields['text']))}")
 

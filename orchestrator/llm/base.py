@@ -49,8 +49,41 @@ OnText = Callable[[str], None]
 """Gets each piece of visible text as it arrives."""
 OnUsage = Callable[[Usage], None]
 """Gets the usage of each finished call."""
-OnRetry = Callable[[str, float], None]
+OnRetry = Callable[[str, float], object]
 """Gets the reason and the wait in seconds before a call is tried again."""
+
+
+class Hold(Protocol):
+    """Money that is set aside for one call."""
+
+    @property
+    def output_tokens(self) -> int:
+        """How long the answer may be for it."""
+        ...
+
+    def lose(self) -> None:
+        """An attempt ended without a report and may have cost: it counts in full."""
+        ...
+
+    def again(self) -> None:
+        """Set aside what another attempt may take; raises BudgetExceeded."""
+        ...
+
+    def settle(self, usage: Usage) -> None:
+        """Book what the call took, and write it down."""
+        ...
+
+    def release(self) -> None:
+        """Give back what was not used; does nothing once it is settled."""
+        ...
+
+
+class Meter(Protocol):
+    """Who has to agree before a model is asked."""
+
+    def reserve(self, model: str, input_tokens: int, output_tokens: int) -> Hold:
+        """Set aside what a call takes at most; raises BudgetExceeded."""
+        ...
 
 
 class ChatModel(Protocol):

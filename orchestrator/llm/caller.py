@@ -1,7 +1,7 @@
 """One question to one model: sent, timed, retried, counted.
 
-This is the seam where later a budget, a circuit breaker and fallback models go. It knows nothing of
-tools or schemas: a question carries its options ready for the wire.
+The order is: set the money aside, pass the circuit breaker, try and try again, each try within its time
+limits. It knows nothing of tools or schemas: a question carries its options ready for the wire.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseMessageChunk, SystemMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from orchestrator.errors import ModelRejected, ModelUnreachable
-from orchestrator.llm.base import OnRetry, OnText, OnUsage, Usage
+from orchestrator.breaker import FAILURES, Breakers, Resting
+from orchestrator.errors import ModelNonsense, ModelRejected, ModelUnreachable
+from orchestrator.llm.base import Hold, Meter, OnRetry, OnText, OnUsage, Usage
 from orchestrator.llm.endpoint import Endpoint, Front, endpoint_of
 from orchestrator.llm.faults import Failed, Fault, LimitPassed, Patience, connect_limit, fault_of
+from orchestrator.llm.question import Question
 from orchestrator.llm.shown import Shown
 from orchestrator.llm.whole import estimate, whole
 from orchestrator.settings import ModelSettings, Timeouts
@@ -55,34 +57,10 @@ class Listeners:
     on_usage: OnUsage | None = None
     on_retry: OnRetry | None = None
     progress: Callable[[str], None] | None = None
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked, ready for the wire."""
-
-    messages: list[AnyMessage]
-    max_tokens: int
-    temperature: float
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Such as `tools` and `tool_choice`."""
-    response_format: Mapping[str, Any] | None = None
-    fixed: int = 1
-    """How many messages at the front are the same in every request of this kind."""
-
-    @property
-    def front(self) -> Front:
-        """The fixed messages, for a cache of prompts; empty when there is no system message."""
-        if not isinstance(self.messages[0], SystemMessage):
-            return ()
-        roles = {"system": "system", "human": "user", "ai": "assistant"}
-        return tuple((roles[message.type], message.text) for message in self.messages[: self.fixed])
-
-    @property
-    def prompt_tokens(self) -> int:
-        """An estimate; used where the server does not count."""
-        said = sum(len(message.text) for message in self.messages)
-        return estimate(said + len(json.dumps(self.options)))
+    meter: Meter | None = None
+    breakers: Breakers | None = None
+    on_open: Callable[[str], object] | None = None
+    """Gets the reason when a circuit breaker opens."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +72,31 @@ class Line:
     chat: StreamedChat
     http: httpx2.AsyncClient
     loop: asyncio.AbstractEventLoop
+
+
+@dataclass
+class Attempts:
+    """What the attempts of one question share."""
+
+    shown: Shown | None
+    hold: Hold | None
+    count: int = 0
+
+
+@dataclass
+class Received:
+    """What has come in of one attempt."""
+
+    started: float
+    chunks: list[AIMessageChunk] = field(default_factory=list)
+    first_seconds: float | None = None
+    """Until the first piece of the answer."""
+
+    def add(self, chunk: AIMessageChunk) -> None:
+        """Take one piece."""
+        self.chunks.append(chunk)
+        if self.first_seconds is None and (chunk.content or chunk.tool_call_chunks):
+            self.first_seconds = time.monotonic() - self.started
 
 
 class Caller:
@@ -119,10 +122,49 @@ class Caller:
         """The model's answer, whole; raises ModelError."""
         line = await self._open()
         shown = Shown(on_text) if on_text else None
+        hold = self._reserve(line, question)
+        try:
+            if hold:
+                question = replace(question, max_tokens=hold.output_tokens)
+            answer = await self._guarded(line, question, Attempts(shown, hold))
+        finally:
+            if hold:
+                hold.release()
+        if shown:
+            shown.finish()
+        return answer
+
+    def _reserve(self, line: Line, question: Question) -> Hold | None:
+        meter = self.listeners.meter
+        return meter.reserve(line.model, question.most_tokens, question.max_tokens) if meter else None
+
+    async def _guarded(self, line: Line, question: Question, attempts: Attempts) -> AIMessage:
+        """Ask unless the model is known to fail; what comes of it is told to the circuit breaker."""
+        breakers, limit = self.listeners.breakers, self.settings.timeouts.total
+        if breakers is None or self.local:
+            return await self._in_time(line, question, attempts)
+        name = f"{line.endpoint.host} {line.model}"
+        try:
+            with breakers.passing(name, limit) as passed:
+                try:
+                    answer = await self._in_time(line, question, attempts)
+                except (ModelUnreachable, ModelNonsense) as error:
+                    if passed.failed(str(error)) and self.listeners.on_open:
+                        self.listeners.on_open(f"{name} failed {FAILURES} times in a row and gets a rest")
+                    raise
+                except ModelRejected:
+                    passed.succeeded()
+                    raise
+                passed.succeeded()
+                return answer
+        except Resting as resting:
+            raise ModelUnreachable(f"{resting}; `orc doctor` shows it") from None
+
+    async def _in_time(self, line: Line, question: Question, attempts: Attempts) -> AIMessage:
         limit = self.settings.timeouts.total
         try:
             async with asyncio.timeout(limit) as deadline:
-                answer = await self._patiently(line, question, shown)
+                return await self._patiently(line, question, attempts)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -130,9 +172,6 @@ class Caller:
                 f"{line.endpoint.host} was too slow: the total limit of {limit:g} s passed; "
                 "raise timeouts.total"
             ) from None
-        if shown:
-            shown.finish()
-        return answer
 
     async def close(self) -> None:
         """Close the connections; the next question opens them again."""
@@ -179,7 +218,7 @@ class Caller:
             chat.model_name = name
         return Line(endpoint, name, chat, http, loop)
 
-    async def _patiently(self, line: Line, question: Question, shown: Shown | None) -> AIMessage:
+    async def _patiently(self, line: Line, question: Question, attempts: Attempts) -> AIMessage:
         def is_over(state: RetryCallState) -> bool:
             return self.patience.is_over(_fault(state), state.attempt_number)
 
@@ -201,7 +240,8 @@ class Caller:
         try:
             async for attempt in retrying:
                 with attempt:
-                    return await self._adapting(line, question, shown, attempt.retry_state.attempt_number)
+                    attempts.count = attempt.retry_state.attempt_number
+                    return await self._adapting(line, question, attempts)
         except Failed as failed:
             if failed.fault.status == 404:
                 failed = Failed(await self._missing_model(line, failed.fault))
@@ -210,44 +250,56 @@ class Caller:
             raise error from failed
         raise ModelUnreachable(f"no attempt was made at {line.endpoint.host}")
 
-    async def _adapting(self, line: Line, question: Question, shown: Shown | None, number: int) -> AIMessage:
+    async def _adapting(self, line: Line, question: Question, attempts: Attempts) -> AIMessage:
         """One attempt, and again at once without an option that the endpoint turns out not to take."""
         while True:
             try:
-                return await self._once(line, question, shown, number)
+                return await self._once(line, question, attempts)
             except Failed as failed:
                 option = _refused_option(failed.fault)
                 if option is None or option in self._refused:
                     raise
                 self._refused.add(option)
 
-    async def _once(self, line: Line, question: Question, shown: Shown | None, number: int) -> AIMessage:
+    async def _once(self, line: Line, question: Question, attempts: Attempts) -> AIMessage:
         from orchestrator.llm.client import WIRE_ERRORS  # noqa: PLC0415
 
-        started = time.monotonic()
-        first_at: float | None = None
-        chunks: list[AIMessageChunk] = []
+        shown, hold = attempts.shown, attempts.hold
         if shown:
             shown.restart()
+        if hold:
+            hold.again()
         if self.local:
             await self.local.before(question.front)
+        received = Received(time.monotonic())
         try:
-            stream = line.chat.astream(question.messages, **self._options(line, question))
-            async for chunk in paced(stream, self._limits(question)):
-                chunks.append(chunk)
-                if first_at is None and (chunk.content or chunk.tool_call_chunks):
-                    first_at = time.monotonic() - started
-                if shown and chunk.text:
-                    shown.add(str(chunk.text))
-            answer = whole(chunks, line.endpoint.host)
+            answer = await self._stream(line, question, received, shown)
         except WIRE_ERRORS as error:
-            raise Failed(self._fault(error, line)) from error
+            fault = self._fault(error, line)
+            if hold and (received.chunks or fault.may_cost):
+                hold.lose()
+            raise Failed(fault) from error
+        except asyncio.CancelledError:
+            if hold:
+                hold.lose()
+            raise
         if self.local:
             await self.local.after(question.front)
-        seconds = time.monotonic() - started
-        return self._counted(answer, question, Usage(line.model, 0, 0, 0, seconds, first_at, number))
+        seconds = time.monotonic() - received.started
+        usage = Usage(line.model, 0, 0, 0, seconds, received.first_seconds, attempts.count)
+        return self._counted(answer, question, usage, hold)
 
-    def _counted(self, answer: AIMessage, question: Question, usage: Usage) -> AIMessage:
+    async def _stream(
+        self, line: Line, question: Question, received: Received, shown: Shown | None
+    ) -> AIMessage:
+        stream = line.chat.astream(question.messages, **self._options(line, question))
+        async for chunk in paced(stream, self._limits(question)):
+            received.add(chunk)
+            if shown and chunk.text:
+                shown.add(str(chunk.text))
+        return whole(received.chunks, line.endpoint.host)
+
+    def _counted(self, answer: AIMessage, question: Question, usage: Usage, hold: Hold | None) -> AIMessage:
         """Give the usage to the listener, estimated where the server did not count."""
         counted = answer.usage_metadata
         if counted is None:
@@ -264,6 +316,8 @@ class Caller:
                 output_tokens=counted["output_tokens"],
                 cached_tokens=cached or answer.response_metadata.get("cached", 0),
             )
+        if hold:
+            hold.settle(usage)
         if self.listeners.on_usage:
             self.listeners.on_usage(usage)
         return answer

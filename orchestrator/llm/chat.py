@@ -6,7 +6,7 @@ What an endpoint does not support (structured answers, forced calls) is found ou
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,10 +15,11 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import ModelNonsense, ModelRejected
 from orchestrator.llm import jsonmode, schemas
-from orchestrator.llm.base import EXAMPLE, ChatModel, M, OnRetry, OnText, OnUsage, ToolSpec
-from orchestrator.llm.caller import Caller, Listeners, LocalServer, Question
+from orchestrator.llm.base import EXAMPLE, ChatModel, M, OnText, ToolSpec
+from orchestrator.llm.caller import Caller, Listeners, LocalServer
 from orchestrator.llm.endpoint import endpoint_of
 from orchestrator.llm.faults import Failed, Patience, is_too_long
+from orchestrator.llm.question import Question
 from orchestrator.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ FILL_TOKENS = 700
 async def open_model(
     settings: ModelSettings,
     *,
-    on_usage: OnUsage | None = None,
-    on_retry: OnRetry | None = None,
-    progress: Callable[[str], None] | None = None,
+    listeners: Listeners | None = None,
     patience: Patience | None = None,
     wire: Wire | None = None,
 ) -> ChatModel:
@@ -51,8 +50,10 @@ async def open_model(
         local = EmbeddedServer(settings)
     elif not is_served:
         endpoint_of(settings)
-    listeners = Listeners(on_usage, on_retry, progress)
-    return Chat(settings, Caller(settings, listeners, patience or Patience(), local=local, wire=wire))
+    return Chat(
+        settings,
+        Caller(settings, listeners or Listeners(), patience or Patience(), local=local, wire=wire),
+    )
 
 
 class Chat:

@@ -64,6 +64,8 @@ class Fault:
     body: str = ""
     wait: float | None = None
     """Seconds that the endpoint asks for before the next attempt."""
+    may_cost: bool = False
+    """The endpoint was at work when it ended."""
 
 
 class Failed(Exception):
@@ -160,7 +162,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _too_slow(host: str, name: str, seconds: float) -> Fault:
     setting = name.replace(" ", "_")
     text = f"{host} was too slow: the {name} limit of {seconds:g} s passed; raise timeouts.{setting}"
-    return Fault("unreachable", text, is_transient=True)
+    return Fault("unreachable", text, is_transient=True, may_cost=name != "connect")
 
 
 def _of_status(error: BadStatus, host: str, key_name: str, now: float) -> Fault:

@@ -9,6 +9,7 @@ from langgraph.runtime import Runtime
 
 from orchestrator.agents import Agent
 from orchestrator.context import Context, enter, until_killed
+from orchestrator.nodes.budget import within_step
 from orchestrator.nodes.guidance import guided
 from orchestrator.nodes.messages import numbered
 from orchestrator.nodes.moves import next_move
@@ -21,6 +22,7 @@ SMALL_CALLS = 14
 """Model calls of a step after which a small model does not find its way any more; a replan starts afresh."""
 
 
+@within_step
 async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Ask the model for the next calls, or for the answer."""
     brief = state["brief"]
@@ -31,7 +33,7 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     over = _over_limit(agent, model.settings, history)
     if over:
         return {"result": Result(status="failed", text=over)}
-    context.budget.check()
+    context.budget.begin_round()
     specs = tool_specs(context, agent, brief["step"]["tools"], model.settings)
     prefix = f"{context.journal.turn}.{brief['step']['id']}"
     small = model.settings.size == "small"
@@ -58,11 +60,13 @@ def _over_limit(agent: Agent, model: ModelSettings, history: list[AnyMessage]) -
     """Why the specialist may not think again within this step; empty when it may."""
     asked = sum(isinstance(message, AIMessage) and not is_move(message) for message in history)
     called = sum(len(message.tool_calls) for message in history if isinstance(message, AIMessage))
-    caps = [("model calls", asked, SMALL_CALLS)] if model.size == "small" else []
+    caps: list[tuple[str, int, int | None]] = (
+        [("model calls", asked, SMALL_CALLS)] if model.size == "small" else []
+    )
     if agent.limits:
-        caps.append(("model calls", asked, agent.limits.model_calls))
-        caps.append(("tool calls", called, agent.limits.tool_calls))
+        caps += [("model calls", asked, agent.limits.model_calls)]
+        caps += [("tool calls", called, agent.limits.tool_calls)]
     for noun, used, limit in caps:
-        if used >= limit:
+        if limit is not None and used >= limit:
             return f"{agent.name} used {used} of its {limit} {noun} for this step"
     return ""

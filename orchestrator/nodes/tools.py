@@ -20,6 +20,7 @@ from langgraph.runtime import Runtime
 
 from orchestrator.context import Context, enter
 from orchestrator.errors import StorageError, ToolError
+from orchestrator.nodes.budget import over_step
 from orchestrator.nodes.changes import files, told
 from orchestrator.nodes.circles import CUT_OFF, counts, refusals, repeats
 from orchestrator.nodes.guidance import unfit, watches
@@ -102,7 +103,8 @@ async def _run(call: ToolCall, verdicts: Mapping[str, Verdict], context: Context
         about |= {**kept.began(intent), **await kept.after()}
         journal.write("tool_result", call=identifier, **about, status="unknown", text=CUT_OFF)
         return CUT_OFF
-    context.budget.check()
+    if over := over_step(context):
+        return over
     about |= await kept.before()
     journal.write("tool_intent", call=identifier, **about)
     started = time.monotonic()
@@ -111,8 +113,7 @@ async def _run(call: ToolCall, verdicts: Mapping[str, Verdict], context: Context
     text += await asyncio.to_thread(told, seen, context.root)
     seconds = time.monotonic() - started
     about |= await kept.after()
-    event = journal.write("tool_result", call=identifier, seconds=seconds, **about, status=status, text=text)
-    context.budget.count(event)
+    journal.write("tool_result", call=identifier, seconds=seconds, **about, status=status, text=text)
     return text
 
 

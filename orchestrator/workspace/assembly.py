@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -17,12 +17,17 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from orchestrator.agents import Agent
+from orchestrator.breaker import Breakers
 from orchestrator.context import Context
-from orchestrator.errors import ConfigError, Problem
+from orchestrator.errors import BudgetExceeded, ConfigError, Problem
 from orchestrator.events import Journal
-from orchestrator.limits import Budget, price
+from orchestrator.limits import Budget, Ledger, Who
+from orchestrator.limits.handover import hand_over
+from orchestrator.limits.ledger import identity
+from orchestrator.limits.meter import BudgetMeter
 from orchestrator.llm import record
-from orchestrator.llm.base import ChatModel, Usage
+from orchestrator.llm.base import ChatModel
+from orchestrator.llm.caller import Listeners
 from orchestrator.llm.chat import open_model
 from orchestrator.llm.endpoint import resolved
 from orchestrator.llm.wire import Exchange, Wire
@@ -40,14 +45,23 @@ from orchestrator.workspace.trust import is_trusted
 class Models:
     """The models of a turn, opened when first asked for, one for each distinct setting."""
 
-    def __init__(self, settings: Settings, journal: Journal, *, override: str | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        budget: Budget,
+        breakers: Breakers,
+        *,
+        override: str | None,
+    ) -> None:
         self._settings = settings
         self._journal = journal
+        self._budget = budget
+        self._breakers = breakers
         self._override = override
         self._open: dict[str, ChatModel] = {}
         self._told: set[Tier] = set()
         self._lock = asyncio.Lock()
-        self.budget: Budget | None = None
 
     def settings_of(self, tier: Tier) -> ModelSettings:
         """What a tier resolves to; `--model` replaces every tier."""
@@ -62,36 +76,21 @@ class Models:
                 self._told.add(tier)
                 self._journal.write("model", tier=tier, settings=resolved(settings).model_dump(mode="json"))
             if key not in self._open:
-                self._open[key] = await open_model(
-                    settings,
-                    on_usage=lambda usage: self._used(settings, usage),
-                    on_retry=lambda why, wait: self._retried(why, wait),
-                    progress=lambda text: self._journal.show("note", text=text),
-                    wire=Wire(heard=self._heard),
-                )
+                wire = Wire(heard=self._heard)
+                self._open[key] = await open_model(settings, listeners=self._listeners(settings), wire=wire)
             return self._open[key]
 
-    def _used(self, settings: ModelSettings, usage: Usage) -> None:
-        usd = price(settings, usage.model, usage.input_tokens, usage.output_tokens)
-        event = self._journal.write(
-            "model_call",
-            model=usage.model,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cached_tokens=usage.cached_tokens,
-            first_token_seconds=usage.first_token_seconds,
-            attempts=usage.attempts,
-            usd=None if usd is None else str(usd),
-            seconds=usage.seconds,
+    def _listeners(self, settings: ModelSettings) -> Listeners:
+        return Listeners(
+            on_retry=lambda why, wait: self._journal.write("retry", why=why, wait=wait),
+            progress=lambda text: self._journal.show("note", text=text),
+            meter=BudgetMeter(self._budget, self._journal, settings),
+            breakers=self._breakers,
+            on_open=lambda text: self._journal.write("breaker", text=text),
         )
-        if self.budget is not None:
-            self.budget.count(event)
 
     def _heard(self, exchange: Exchange) -> None:
         self._journal.write("exchange", **record.written(exchange, self._journal.keep))
-
-    def _retried(self, why: str, wait: float) -> None:
-        self._journal.write("retry", why=why, wait=wait)
 
     async def close(self) -> None:
         """Close what was opened."""
@@ -99,11 +98,18 @@ class Models:
             await model.aclose()
 
 
-def context(loaded: Loaded, journal: Journal, *, model: str | None = None, approves: bool = False) -> Context:
+def context(
+    loaded: Loaded,
+    journal: Journal,
+    *,
+    model: str | None = None,
+    approves: bool = False,
+) -> Context:
     """Build the context of a turn."""
     root, settings = loaded.root, loaded.settings
-    models = Models(settings, journal, override=model)
-    models.budget = Budget(settings.limits, journal.of_turn())
+    who = Who(journal.run, journal.turn, *identity(), journal.branch)
+    budget = Budget(settings.limits, Ledger(journal.connection), who, agents=loaded.agents, journal=journal)
+    breakers = Breakers(journal.connection)
     sandbox = detect()
     killed = asyncio.Event()
     return Context(
@@ -111,9 +117,9 @@ def context(loaded: Loaded, journal: Journal, *, model: str | None = None, appro
         settings=settings,
         agents=loaded.agents,
         tools=TOOLS,
-        model=models,
+        model=Models(settings, journal, budget, breakers, override=model),
         journal=journal,
-        budget=models.budget,
+        budget=budget,
         policy=Policy(root, Path.home(), sandbox, loaded.book),
         tool_context=ToolContext(root=root, sandbox=sandbox, settings=settings.tools, cancel=killed),
         approves=approves,
@@ -122,10 +128,17 @@ def context(loaded: Loaded, journal: Journal, *, model: str | None = None, appro
     )
 
 
-async def close_models(used: Context) -> None:
-    """Close the models that a context opened."""
-    if isinstance(used.model, Models):
-        await used.model.close()
+def ending(used: Context) -> Callable[..., Awaitable[None]]:
+    """What is done when a turn ends, as the exit of a `with` block."""
+
+    async def end(_kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, BudgetExceeded):
+            hand_over(used.journal, {name: tool.effects for name, tool in used.tools.items()})
+        await asyncio.to_thread(used.budget.finish)
+        if isinstance(used.model, Models):
+            await used.model.close()
+
+    return end
 
 
 def graph(root: Path, agents: Mapping[str, Agent], saver: BaseCheckpointSaver[str] | None) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.agents import Agent, Routing
 from orchestrator.documents import suggestion
 from orchestrator.errors import ConfigError, Problem
-from orchestrator.settings import Limits
+from orchestrator.settings import StepLimits
 from orchestrator.workspace.agent_files import AgentFile
 
 ENDS = "finish"
@@ -141,14 +141,14 @@ class Resolver:
         return granted, len(granted) < len(tools)
 
 
-def _limits(chain: list[AgentFile], origins: dict[str, str]) -> Limits | None:
+def _limits(chain: list[AgentFile], origins: dict[str, str]) -> StepLimits | None:
     """The limits of all levels, the nearest first for each key."""
     limits: dict[str, Any] = {}
     for link in reversed(chain):
         for key in link.settings.limits.model_fields_set if link.settings.limits else ():
             limits[key] = getattr(link.settings.limits, key)
             origins[f"limits.{key}"] = _origin(link, "limits", key)
-    return Limits(**limits) if limits else None
+    return StepLimits(**limits) if limits else None
 
 
 def _origin(file: AgentFile | None, *place: str) -> str:

@@ -10,6 +10,7 @@ import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -101,12 +102,35 @@ def _tightened(user: dict[str, Any], document: Document) -> dict[str, Any]:
         return document.value
     held = Settings.model_validate({"limits": bounds}).limits
     asked = Settings.model_validate({"limits": limits}).limits
-    kept = {}
+    kept = _narrower(limits, bounds, held, asked)
+    if any(name.endswith("usd") for name in _flat(bounds)):
+        # It would let calls through that the user's limit of dollars refuses.
+        kept.pop("allow_unpriced", None)
+    return {**document.value, "limits": kept}
+
+
+def _narrower(limits: dict[str, Any], bounds: dict[str, Any], held: Any, asked: Any) -> dict[str, Any]:
+    """The keys of a workspace that the user has not set, or that are stricter than what the user set."""
+    kept: dict[str, Any] = {}
     for key, value in limits.items():
         bound, wish = getattr(held, key), getattr(asked, key)
-        if key not in bounds or bound is None or (wish is not None and wish <= bound):
+        if isinstance(value, dict) and isinstance(bounds.get(key), dict):
+            kept[key] = {**bounds[key], **_narrower(value, bounds[key], bound, wish)}
+        elif key not in bounds or bound is None or _is_narrower(wish, bound):
             kept[key] = value
-    return {**document.value, "limits": kept}
+    return kept
+
+
+def _is_narrower(wish: Any, bound: Any) -> bool:
+    return isinstance(bound, int | float | Decimal) and wish is not None and bool(wish <= bound)
+
+
+def _flat(value: dict[str, Any], path: str = "") -> Iterator[str]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from _flat(item, f"{path}{key}.")
+        elif item is not None:
+            yield f"{path}{key}"
 
 
 def _untrusted_problems(document: Document, settings: Settings) -> Iterator[Problem]:
@@ -120,6 +144,8 @@ def _untrusted_problems(document: Document, settings: Settings) -> Iterator[Prob
                 yield document.problem(("models", tier, key), text)
     if settings.tools.searxng_url and not _is_loopback(settings.tools.searxng_url):
         yield document.problem(("tools", "searxng_url"), text)
+    if settings.limits.on_warning.command or settings.limits.on_warning.webhook:
+        yield document.problem(("limits", "on_warning"), text)
     if settings.tools.allowed_private_hosts:
         yield document.problem(("tools", "allowed_private_hosts"), text)
 

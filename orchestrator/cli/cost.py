@@ -1,0 +1,120 @@
+"""`orc cost`: what was used here, by whom, and what is left of each cap."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from orchestrator.cli.agents import plain_when_asked, print_table
+
+if TYPE_CHECKING:
+    from orchestrator.limits.report import By, Row
+
+COLUMNS = ("calls", "tokens in", "tokens out", "cost")
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n  orc cost\n  orc cost --by agent --since 7d\n  orc cost --by day --json\n"
+    "  orc cost cap day.usd=5\n",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["agent", "model", "day", "run", "user", "organisation"]),
+    default="model",
+    show_default=True,
+    help="What to add up by.",
+)
+@click.option("--since", metavar="TIME", help="A date such as 2026-11-01 (UTC), or a span such as 7d or 12h.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each row.")
+@click.pass_context
+def cost(ctx: click.Context, by: str, since: str | None, as_json: bool) -> None:
+    """Show what the runs of this workspace have used."""
+    plain_when_asked(ctx)
+    if ctx.invoked_subcommand:
+        return
+    from orchestrator.limits.report import moment, spending  # noqa: PLC0415
+    from orchestrator.storage import open_state, state_path  # noqa: PLC0415
+    from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
+
+    root = nearest_workspace(Path.cwd())
+    start = moment(since, time.time()) if since else 0.0
+    rows: list[Row] = []
+    if state_path(root).exists():
+        connection = open_state(root)
+        try:
+            rows = spending(connection, cast("By", by), start)
+        finally:
+            connection.close()
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps({by: row.name, **asdict(row), "usd": str(row.usd)}))
+        return
+    if not rows:
+        click.echo("nothing was used here yet", err=True)
+        return
+    print_table((by, *COLUMNS), [_cells(row) for row in rows])
+    _print_sum(rows)
+
+
+def _cells(row: Row) -> list[str]:
+    from orchestrator.limits.amounts import money  # noqa: PLC0415
+
+    usd = money(row.usd)
+    if row.unpriced:
+        usd = "unpriced" if row.unpriced == row.calls else f"{usd} + {row.unpriced} unpriced"
+    return [row.name, f"{row.calls:,}", f"{row.input_tokens:,}", f"{row.output_tokens:,}", usd]
+
+
+def _print_sum(rows: list[Row]) -> None:
+    from orchestrator.limits.amounts import money  # noqa: PLC0415
+
+    notes = [f"{money(sum((row.usd for row in rows), rows[0].usd - rows[0].usd))} in all"]
+    if unpriced := sum(row.unpriced for row in rows):
+        notes.append(f"{unpriced} calls of unknown price not counted")
+    if lost := sum(row.lost for row in rows):
+        notes.append(f"{lost} cut off or under way, counted as reserved")
+    click.echo("; ".join(notes), err=True)
+
+
+@cost.command(epilog="\b\nExamples:\n  orc cost cap\n  orc cost cap day.usd=5\n  orc cost cap day.usd=none\n")
+@click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each cap.")
+def cap(changes: tuple[str, ...], as_json: bool) -> None:
+    """Show the caps of this workspace and what is used, or set one; `none` takes it away.
+
+    A cap set here holds beside those of the settings: the smaller one counts, also for running runs.
+    """
+    from orchestrator.limits.caps import checked  # noqa: PLC0415
+    from orchestrator.limits.ledger import Ledger, identity  # noqa: PLC0415
+    from orchestrator.limits.raising import assignments  # noqa: PLC0415
+    from orchestrator.limits.report import cap_rows  # noqa: PLC0415
+    from orchestrator.storage import open_state  # noqa: PLC0415
+    from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
+    from orchestrator.workspace.layers import load_settings  # noqa: PLC0415
+
+    root = nearest_workspace(Path.cwd())
+    limits = load_settings(root).limits
+    wanted = {
+        name: (checked(name, "0" if value == "none" else value), value == "none")
+        for name, value in assignments(changes).items()
+    }
+    connection = open_state(root)
+    try:
+        for name, (value, is_gone) in wanted.items():
+            Ledger(connection).set_cap(name, None if is_gone else f"{value:f}")
+        rows = cap_rows(connection, limits, *identity())
+    finally:
+        connection.close()
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(asdict(row)))
+        return
+    print_table(
+        ("cap", "used", "of", "from"), [[row.name, row.used or "each", row.limit, row.origin] for row in rows]
+    )

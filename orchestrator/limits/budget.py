@@ -1,0 +1,205 @@
+"""What the nodes ask before they use something: `check`, `take` and `reserve`.
+
+Every limit that holds is checked in the shared file, in the transaction that books the use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from orchestrator.agents import Agent
+from orchestrator.errors import BudgetExceeded
+from orchestrator.events import Journal, scope
+from orchestrator.limits.amounts import Amount, Cap, Unit, dollars, money, parts, shown
+from orchestrator.limits.caps import caps
+from orchestrator.limits.ledger import Full, Ledger, Place, Reservation, Who, Wish, scopes
+from orchestrator.limits.notices import Notices
+from orchestrator.settings import Limits
+
+WHOSE = {
+    "turn": "this turn",
+    "run": "this run",
+    "step": "this step",
+    "day": "this workspace today",
+    "month": "this workspace this month",
+}
+
+
+class StepOver(BudgetExceeded):
+    """An agent's own limit for a step is reached; the step fails, and the turn goes on."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a turn has used so far."""
+
+    model_calls: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: Decimal = Decimal(0)
+    """Calls that were cut off count in full."""
+    unpriced_calls: int = 0
+    """Model calls whose price is not known; they are not in `usd`."""
+    seconds: float = 0.0
+    """Working time, pauses left out."""
+
+
+class Budget:
+    """The limits of one turn, and of everything that the turn is a part of."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        ledger: Ledger,
+        who: Who,
+        *,
+        agents: Mapping[str, Agent] | None = None,
+        journal: Journal | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits, self.ledger, self.who = limits, ledger, who
+        self._agents = agents or {}
+        self._journal = journal
+        self._clock = clock
+        self._ticked = clock()
+        self._notices = Notices(limits.on_warning)
+        ledger.keep_lost(who.run)
+
+    @property
+    def spent(self) -> Spent:
+        """Everything that the turn used up to now, this process and earlier ones."""
+        self._tick()
+        total = self.ledger.total(f"turn:{self.who.line}/{self.who.turn}")
+        into, out = self.ledger.tokens(self.who)
+        return Spent(
+            model_calls=total.model_calls,
+            tool_calls=total.tool_calls,
+            input_tokens=into,
+            output_tokens=out,
+            usd=dollars(total.nano),
+            unpriced_calls=total.unpriced,
+            seconds=total.ms / 1000,
+        )
+
+    def check(self) -> None:
+        """Raise BudgetExceeded when the turn may not go on at all."""
+        self._take(Amount())
+
+    def begin_round(self) -> None:
+        """Count a round of thinking and acting; raises BudgetExceeded, StepOver for the agent's own limit."""
+        self._take(Amount(iterations=1))
+
+    def take_tool(self) -> None:
+        """Count a tool call about to run; raises BudgetExceeded, StepOver for the agent's own limit."""
+        self._take(Amount(tool_calls=1))
+
+    def has_dollar_cap(self) -> bool:
+        """Whether any limit of dollars holds for a call that is made now."""
+        return any(cap.unit == "usd" for cap in self._caps())
+
+    def reserve(self, wish: Wish, model: str) -> Reservation:
+        """Book a model call before it is made; raises BudgetExceeded."""
+        self._tick()
+        try:
+            return self.ledger.reserve(self.who, self._place(model), wish, self._caps())
+        except Full as full:
+            raise self._over(full) from None
+
+    def extend(self, held: Reservation, more: Amount) -> Reservation:
+        """Book another attempt of a call whose last attempt may have cost; raises BudgetExceeded."""
+        try:
+            return self.ledger.extend(held, more, self._caps())
+        except Full as full:
+            raise self._over(full) from None
+
+    def settle(self, held: Reservation, actual: Amount, tokens: tuple[int, int]) -> None:
+        """Book what a call has taken in place of what was reserved."""
+        crossed = self.ledger.settle(held, actual, tokens, self._caps(), self.limits.warn_at)
+        self._warn(crossed)
+
+    def finish(self) -> None:
+        """Wait, some seconds at most, until everyone is told of the warnings."""
+        for fault in self._notices.finish():
+            if self._journal is not None:
+                self._journal.write("note", text=fault)
+
+    def _take(self, amount: Amount) -> None:
+        self._tick()
+        try:
+            crossed = self.ledger.take(self.who, self._place(), amount, self._caps(), self.limits.warn_at)
+        except Full as full:
+            raise self._over(full) from None
+        self._warn(crossed)
+
+    def _tick(self) -> None:
+        now = self._clock()
+        ms, self._ticked = int((now - self._ticked) * 1000), now
+        if ms > 0:
+            self.ledger.tick(self.who, self._place(), ms)
+
+    def _place(self, model: str = "") -> Place:
+        where = scope()
+        return Place(where.get("node", ""), where.get("step", ""), where.get("agent", ""), model)
+
+    def _caps(self) -> tuple[Cap, ...]:
+        place = self._place()
+        agent = self._agents.get(place.agent)
+        found = scopes(self.who, place, self.ledger.now())
+        return caps(self.limits, self.ledger.overrides(self.who), found, agent.limits if agent else None)
+
+    def _warn(self, crossed: Sequence[Cap]) -> None:
+        for cap in crossed:
+            used = self.ledger.total(cap.scope).of(cap.unit)
+            warning = {"warning": True, **told(cap, used)}
+            if self._journal is not None:
+                self._journal.write("budget", **warning)
+            self._notices.send({"run": self.who.run, "user": self.who.user, **warning})
+
+    def _over(self, full: Full) -> BudgetExceeded:
+        cap = full.cap
+        noun = "" if cap.unit == "usd" else f" {cap.unit.replace('_', ' ')}"
+        text = (
+            f"{_whose(cap, self.who)} has used {shown(cap.unit, full.used)} of "
+            f"{shown(cap.unit, cap.limit)}{noun}"
+        )
+        if full.wanted > 1 and cap.unit in {"usd", "tokens"}:
+            text += f", and the next call may take up to {shown(cap.unit, full.wanted)}"
+        if cap.label == "step":
+            where = scope().get("agent", "")
+            return StepOver(f"{where}: {text} (limits.{cap.unit} of the agent)")
+        enough = suggested(cap.unit, full.used + full.wanted, cap.limit)
+        return BudgetExceeded(
+            f"{text}; raise limits.{cap.name} in orchestrator.yaml, then `orc resume`, "
+            f"or `orc resume {self.who.run} --raise {cap.name}={enough}`"
+        )
+
+
+def _whose(cap: Cap, who: Who) -> str:
+    if cap.label == "user":
+        return f"the user {who.user}"
+    if cap.label == "organisation":
+        return f"the organisation {who.organisation}".rstrip()
+    return WHOSE[cap.label]
+
+
+def told(cap: Cap, used: int) -> dict[str, Any]:
+    """A limit and what is used of it, as an event says it."""
+    return {
+        "limit": cap.name,
+        "used": shown(cap.unit, used),
+        "of": shown(cap.unit, cap.limit),
+        "share": round(used / cap.limit, 3) if cap.limit else 1.0,
+    }
+
+
+def suggested(unit: Unit, needed: int, limit: int) -> str:
+    """A round value that is enough to go on: twice the limit, or twice what is needed."""
+    enough = 2 * max(needed, limit, parts(unit, Decimal("0.01")) if unit == "usd" else 1)
+    if unit == "usd":
+        return money(dollars(enough)).removeprefix("$")
+    return str(enough // 1000 if unit == "seconds" else enough)

@@ -1,0 +1,124 @@
+"""Set money aside before a model is asked, and book and journal what the call took.
+
+An attempt that ended without a report, by a broken stream, a time limit or Ctrl-C, counts as much as was
+set aside for it: the provider may have charged for it, and a cap must hold. So does one whose report
+cannot be true.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from orchestrator.errors import BudgetExceeded
+from orchestrator.events import Journal
+from orchestrator.limits.amounts import Amount, dollars, nano
+from orchestrator.limits.budget import Budget
+from orchestrator.limits.ledger import Wish
+from orchestrator.limits.prices import cost, price, prices_path
+from orchestrator.llm.base import Usage
+from orchestrator.settings import ModelSettings
+
+BELIEVABLE = 4
+"""How many times the most that a request can have a report may name."""
+OVERHEAD = 1_000
+"""Tokens that a server may add to a request, such as a system prompt of its own."""
+
+
+class BudgetMeter:
+    """The meter of one model in one turn."""
+
+    def __init__(self, budget: Budget, journal: Journal, settings: ModelSettings) -> None:
+        self.budget, self.journal, self.settings = budget, journal, settings
+
+    def reserve(self, model: str, input_tokens: int, output_tokens: int) -> BudgetHold:
+        """Set aside what a call takes at most; raises BudgetExceeded, ConfigError for a wrong price file."""
+        most = cost(self.settings, model, input_tokens, output_tokens)
+        if most is None and not self.budget.limits.allow_unpriced and self.budget.has_dollar_cap():
+            raise BudgetExceeded(
+                f"a limit of dollars is set and the price of {model} is unknown; give it one in "
+                f"{prices_path()}, set limits.allow_unpriced: true, or use a priced model"
+            )
+        front, rest = (nano(most.input), nano(most.output)) if most else (0, 0)
+        wish = Wish(input_tokens, output_tokens, front, rest, most is None)
+        return BudgetHold(self, model, wish)
+
+
+class BudgetHold:
+    """Money set aside for one call."""
+
+    def __init__(self, meter: BudgetMeter, model: str, wish: Wish) -> None:
+        self._meter, self._model, self._wish = meter, model, wish
+        self._held = meter.budget.reserve(wish, model)
+        self._one = self._held.amount
+        self._lost = 0
+        self._is_open = True
+
+    @property
+    def output_tokens(self) -> int:
+        """How long the answer may be for it."""
+        return self._held.output_tokens
+
+    def lose(self) -> None:
+        """An attempt ended without a report and may have cost: it counts in full."""
+        self._lost += 1
+
+    def again(self) -> None:
+        """Set aside what another attempt may take; raises BudgetExceeded."""
+        if self._held.amount.model_calls <= self._lost:
+            self._held = self._meter.budget.extend(self._held, self._one)
+
+    def settle(self, usage: Usage) -> None:
+        """Book what the call took, and write it down."""
+        into, out, usd = self._believed(usage)
+        # An estimate is right for the books and too low for a cap.
+        counted = self._wish.input_tokens + out if usage.is_estimated else into + out
+        amount = self._lost_amount() + Amount(
+            model_calls=1, tokens=counted, nano=nano(usd or Decimal(0)), unpriced=int(usd is None)
+        )
+        self._book(amount, (into, out))
+        self._meter.journal.write(
+            "model_call",
+            model=usage.model,
+            input_tokens=into,
+            output_tokens=out,
+            cached_tokens=usage.cached_tokens,
+            first_token_seconds=usage.first_token_seconds,
+            attempts=usage.attempts,
+            usd=None if usd is None else str(dollars(amount.nano)),
+            seconds=usage.seconds,
+        )
+
+    def release(self) -> None:
+        """Give back what was not used; does nothing once it is settled."""
+        lost = self._lost_amount()
+        self._book(lost, (self._wish.input_tokens * self._lost, self.output_tokens * self._lost))
+
+    def _book(self, amount: Amount, tokens: tuple[int, int]) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._meter.budget.settle(self._held, amount, tokens)
+
+    def _lost_amount(self) -> Amount:
+        total = Amount()
+        for _ in range(self._lost):
+            total += self._one
+        return total
+
+    def _believed(self, usage: Usage) -> tuple[int, int, Decimal | None]:
+        """Tokens and dollars of a call; what the server did not report is taken on the safe side."""
+        most_in, most_out = self._wish.input_tokens, self.output_tokens
+        into, out = usage.input_tokens, usage.output_tokens
+        meter = self._meter
+        if usage.is_estimated:
+            safe = price(meter.settings, self._model, most_in, min(most_out, BELIEVABLE * out + 16))
+            return into, out, safe
+        is_true = 0 < into <= BELIEVABLE * most_in + OVERHEAD and 0 <= out <= BELIEVABLE * most_out + OVERHEAD
+        if not is_true:
+            meter.journal.write(
+                "note",
+                text=f"{self._model} reports {into:,} tokens in and {out:,} out, which cannot be; "
+                f"counted as {most_in:,} and {most_out:,}",
+            )
+            return most_in, most_out, price(meter.settings, self._model, most_in, most_out)
+        usd = price(meter.settings, self._model, into, out, usage.cached_tokens)
+        return into, out, usd

@@ -1,0 +1,120 @@
+"""What a model costs: the user's own `prices.yaml` first, then the offline list of genai-prices.
+
+A price that is in neither is unknown, which is never taken for zero; the embedded model costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from orchestrator.documents import read_yaml, validate
+from orchestrator.llm.endpoint import is_private
+from orchestrator.settings import ModelSettings, Strict, config_dir
+
+PRICES_FILE = "prices.yaml"
+MILLION = Decimal(1_000_000)
+RESOLD = frozenset({"openai", "anthropic", "google", "x-ai", "mistral", "cohere", "perplexity"})
+"""Providers whose models nobody runs at home: one of that name behind a private address is passed on."""
+
+Rate = Annotated[Decimal, Field(ge=0, le=1_000_000)]
+
+
+class Price(Strict):
+    """Dollars for a million tokens of one model."""
+
+    input: Rate
+    """Of the request."""
+    output: Rate
+    """Of the answer."""
+    cached_input: Rate | None = None
+    """Of the part of the request that the server remembered; as `input` when nothing is said."""
+
+
+class PriceFile(Strict):
+    """The whole of `prices.yaml`."""
+
+    models: dict[str, Price]
+    """By the model's name, which may hold `*`; the first one that fits counts."""
+
+
+def prices_path() -> Path:
+    """Where the user's own prices lie."""
+    return config_dir() / PRICES_FILE
+
+
+def own_prices() -> Mapping[str, Price]:
+    """The user's own prices, none without a file; raises ConfigError with file and line."""
+    path = prices_path()
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        return {}
+    return _read(path, changed)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _changed: int) -> Mapping[str, Price]:
+    return validate(read_yaml(path), PriceFile).models
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Dollars of one call."""
+
+    input: Decimal
+    output: Decimal
+
+    @property
+    def total(self) -> Decimal:
+        """Request and answer together."""
+        return self.input + self.output
+
+
+def cost(
+    settings: ModelSettings, model: str, input_tokens: int, output_tokens: int, cached_tokens: int = 0
+) -> Cost | None:
+    """What one call costs; None when the price is unknown. Raises ConfigError."""
+    if settings.provider == "embedded":
+        return Cost(Decimal(0), Decimal(0))
+    cached = min(max(cached_tokens, 0), input_tokens)
+    for name, own in own_prices().items():
+        if fnmatchcase(model.lower(), name.lower()):
+            rate = own.input if own.cached_input is None else own.cached_input
+            into = own.input * (input_tokens - cached) + rate * cached
+            return Cost(into / MILLION, own.output * output_tokens / MILLION)
+    return _listed(settings.base_url, model, input_tokens, output_tokens, cached)
+
+
+def price(
+    settings: ModelSettings, model: str, input_tokens: int, output_tokens: int, cached_tokens: int = 0
+) -> Decimal | None:
+    """Dollars of one call in all; None when the price is unknown. Raises ConfigError."""
+    found = cost(settings, model, input_tokens, output_tokens, cached_tokens)
+    return None if found is None else found.total
+
+
+def _listed(url: str | None, model: str, into: int, out: int, cached: int) -> Cost | None:
+    from genai_prices import Usage, calc_price  # noqa: PLC0415 - takes half a second to import
+
+    usage = Usage(input_tokens=into, output_tokens=out, cache_read_tokens=cached or None)
+    try:
+        found = calc_price(usage, model_ref=model, provider_api_url=url)
+    except LookupError:
+        try:
+            found = calc_price(usage, model_ref=model)
+        except LookupError:
+            return None
+        # A server of one's own may well run an open model of that name, and that costs nothing known.
+        is_own = url is not None and is_private(urlsplit(url).hostname or "")
+        if is_own and found.provider.id not in RESOLD:
+            return None
+    return Cost(found.total_price - found.output_price, found.output_price)

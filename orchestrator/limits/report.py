@@ -1,0 +1,93 @@
+"""Answers to `orc cost`: what was used, by whom, since when, and what is left of each cap."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Literal
+
+from orchestrator.errors import UsageError
+from orchestrator.limits.amounts import dollars, shown
+from orchestrator.limits.caps import caps, held
+from orchestrator.limits.ledger import Ledger, Place, Who, scopes
+from orchestrator.settings import Limits
+
+By = Literal["agent", "model", "day", "run", "user", "organisation"]
+SPANS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one agent, model, day, run or user has used."""
+
+    name: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: Decimal
+    unpriced: int
+    """Calls whose price is not known; they are not in `usd`."""
+    lost: int
+    """Calls that ended without a report and count as much as was set aside for them."""
+
+
+def spending(connection: sqlite3.Connection, by: By, since: float = 0.0) -> list[Row]:
+    """What was used, the dearest first; of days the newest first."""
+    order = "1 desc" if by == "day" else "sum(nano) desc, 2 desc"
+    name = f"case {by} when '' then coalesce(nullif(node, ''), '-') else {by} end"
+    rows = connection.execute(
+        f"select {name if by == 'agent' else by}, count(*), total(input_tokens), total(output_tokens), "  # noqa: S608
+        "sum(nano), total(unpriced), total(state in ('lost', 'held')) "
+        f"from spending where at>=? and state<>'released' group by 1 order by {order}",
+        (since,),
+    )
+    return [
+        Row(str(n or "-"), c, int(i), int(o), dollars(usd), int(u), int(x)) for n, c, i, o, usd, u, x in rows
+    ]
+
+
+@dataclass(frozen=True)
+class CapRow:
+    """One cap and what is used of it."""
+
+    name: str
+    used: str
+    """Empty for a cap of each turn or run."""
+    limit: str
+    origin: str
+
+
+def cap_rows(connection: sqlite3.Connection, limits: Limits, user: str, organisation: str) -> list[CapRow]:
+    """All caps that hold in this workspace."""
+    ledger = Ledger(connection)
+    who = Who("", 0, user, organisation)
+    overrides = ledger.overrides(who)
+    by_hand = {name: value for _, name, value in overrides}
+    keys = scopes(who, Place(), ledger.now())
+    values = held(limits, overrides)
+    rows = []
+    for cap in caps(limits, overrides, keys):
+        is_each = cap.label in {"turn", "run"}
+        used = "" if is_each else shown(cap.unit, ledger.total(cap.scope).of(cap.unit))
+        is_set = cap.name in by_hand and Decimal(by_hand[cap.name]) == values[cap.name]
+        rows.append(
+            CapRow(cap.name, used, shown(cap.unit, cap.limit), "orc cost cap" if is_set else "settings")
+        )
+    return rows
+
+
+def moment(text: str, now: float) -> float:
+    """A date such as 2026-11-01 (UTC), or a time span back from now such as 7d; raises UsageError."""
+    span = re.fullmatch(r"(\d{1,6})\s*([mhdw])", text.strip())
+    if span:
+        return now - int(span[1]) * SPANS[span[2]]
+    try:
+        then = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no time; write a date such as 2026-11-01 or a span such as 7d"
+        ) from None
+    return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,52 @@
+"""What is asked of a model, ready for the wire, and how much of the model's window it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
+
+from orchestrator.llm.endpoint import Front
+from orchestrator.llm.whole import estimate
+
+MESSAGE_TOKENS = 32
+"""Tokens for role, name and separators of a message, at most."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, ready for the wire."""
+
+    messages: list[AnyMessage]
+    max_tokens: int
+    temperature: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Such as `tools` and `tool_choice`."""
+    response_format: Mapping[str, Any] | None = None
+    fixed: int = 1
+    """How many messages at the front are the same in every request of this kind."""
+
+    @property
+    def front(self) -> Front:
+        """The fixed messages, for a cache of prompts; empty when there is no system message."""
+        if not isinstance(self.messages[0], SystemMessage):
+            return ()
+        roles = {"system": "system", "human": "user", "ai": "assistant"}
+        return tuple((roles[message.type], message.text) for message in self.messages[: self.fixed])
+
+    @property
+    def most_tokens(self) -> int:
+        """No tokenizer makes more of it: a token is at least one byte; roles and separators come on top."""
+        said = sum(len(message.text.encode("utf-8", "replace")) + MESSAGE_TOKENS for message in self.messages)
+        calls = [message.tool_calls for message in self.messages if isinstance(message, AIMessage)]
+        wire = [self.options, self.response_format, [call for call in calls if call]]
+        return said + sum(len(json.dumps(part, default=str)) for part in wire if part)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """An estimate; used where the server does not count."""
+        said = sum(len(message.text) for message in self.messages)
+        return estimate(said + len(json.dumps(self.options)))

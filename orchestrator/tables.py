@@ -1,0 +1,43 @@
+"""The tables of budgets and circuit breakers in the state file.
+
+They live below `storage`, which runs the migrations; what the columns mean is said in `limits` and `breaker`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+BUDGETS = """
+create table if not exists spending (
+    id integer primary key, at real not null, day text not null, run text not null,
+    branch text not null, turn integer not null, step text not null, agent text not null,
+    node text not null, user text not null, organisation text not null, model text not null, state text not null,
+    input_tokens integer not null, output_tokens integer not null, nano integer not null,
+    unpriced integer not null
+);
+create index if not exists spending_run on spending (run, state);
+create index if not exists spending_day on spending (day);
+create table if not exists totals (
+    scope text primary key, model_calls integer not null default 0, tool_calls integer not null default 0,
+    iterations integer not null default 0, tokens integer not null default 0, nano integer not null default 0,
+    ms integer not null default 0, unpriced integer not null default 0, warned text not null default ''
+) without rowid;
+create table if not exists caps (
+    run text not null, turn integer not null, name text not null, value text not null,
+    primary key (run, turn, name)
+) without rowid;
+create table if not exists breakers (
+    name text primary key, failures integer not null, opened real not null, rest real not null,
+    probe_until real not null, why text not null
+) without rowid;
+"""
+
+
+def migrate_budgets(db: Database) -> None:
+    """Spending, its totals by scope, caps set by hand, and circuit breakers."""
+    for statement in BUDGETS.strip().split(";"):
+        if statement.strip():
+            db.conn.execute(statement)
