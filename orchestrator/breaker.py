@@ -134,6 +134,12 @@ class Breakers:
         row = self._connection.execute("select * from breakers where name=?", (name,)).fetchone()
         return State(*row) if row else None
 
+    def is_resting(self, name: str) -> bool:
+        """Whether a call would be held off now."""
+        state = self.state(name)
+        now = self._clock()
+        return state is not None and state.is_open and now < min(state.opened, now) + state.rest
+
     def list(self) -> list[State]:
         """All that failed last, the open ones first."""
         rows = self._connection.execute("select * from breakers order by failures desc, name")

@@ -69,6 +69,8 @@ class ModelSettings(Strict):
     """The longest answer of one call."""
     timeouts: Timeouts = Timeouts()
     """Time limits of one call."""
+    fallback: list[Tier | ModelSettings] = []
+    """Tiers or models that are asked when this one does not answer, in this order."""
 
     @model_validator(mode="before")
     @classmethod

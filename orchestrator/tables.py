@@ -14,7 +14,8 @@ BUDGETS = """
 create table if not exists spending (
     id integer primary key, at real not null, day text not null, run text not null,
     branch text not null, turn integer not null, step text not null, agent text not null,
-    node text not null, user text not null, organisation text not null, model text not null, state text not null,
+    node text not null, user text not null, organisation text not null, model text not null,
+    state text not null,
     input_tokens integer not null, output_tokens integer not null, nano integer not null,
     unpriced integer not null
 );

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import sys
 import sysconfig
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -205,6 +206,28 @@ def _state(root: Path) -> Finding:
     return Finding("state", "ok", str(path))
 
 
+def _breakers(root: Path) -> Finding:
+    from orchestrator.breaker import Breakers  # noqa: PLC0415
+    from orchestrator.storage import open_state, state_path  # noqa: PLC0415
+
+    if not state_path(root).exists():
+        return Finding("breakers", "ok", "all models and hosts are let through")
+    connection = open_state(root)
+    try:
+        resting = [state for state in Breakers(connection).list() if state.is_open]
+    finally:
+        connection.close()
+    if not resting:
+        return Finding("breakers", "ok", "all models and hosts are let through")
+    now = time.time()
+    text = "; ".join(
+        f"{s.name} failed {s.failures} times in a row (last: {s.why}), next try in "
+        f"{max(0, min(s.opened, now) + s.rest - now):.0f} s"
+        for s in resting
+    )
+    return Finding("breakers", "warn", text, "check that the server is up; a call that succeeds closes it")
+
+
 def _disk(root: Path) -> Finding:
     free = shutil.disk_usage(root).free
     text = f"{free / 1e9:,.1f} GB free"
@@ -225,5 +248,6 @@ CHECKS: dict[str, Callable[[Path], Finding]] = {
     "shfmt": _shell_parser,
     "models": _models,
     "state": _state,
+    "breakers": _breakers,
     "disk": _disk,
 }

@@ -89,7 +89,10 @@ class Meter(Protocol):
 class ChatModel(Protocol):
     """A model that is ready to be asked."""
 
-    settings: ModelSettings
+    @property
+    def settings(self) -> ModelSettings:
+        """Of the model that would be asked now."""
+        ...
 
     async def act(
         self,

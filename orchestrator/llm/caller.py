@@ -143,7 +143,7 @@ class Caller:
         breakers, limit = self.listeners.breakers, self.settings.timeouts.total
         if breakers is None or self.local:
             return await self._in_time(line, question, attempts)
-        name = f"{line.endpoint.host} {line.model}"
+        name = _name(line)
         try:
             with breakers.passing(name, limit) as passed:
                 try:
@@ -172,6 +172,12 @@ class Caller:
                 f"{line.endpoint.host} was too slow: the total limit of {limit:g} s passed; "
                 "raise timeouts.total"
             ) from None
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the circuit breaker of the model holds calls off now."""
+        line, breakers = self._line, self.listeners.breakers
+        return bool(line and breakers and breakers.is_resting(_name(line)))
 
     async def close(self) -> None:
         """Close the connections; the next question opens them again."""
@@ -376,6 +382,11 @@ async def paced(stream: AsyncIterator[BaseMessageChunk], limits: Timeouts) -> As
                 # Many servers send an empty first chunk before they have read the prompt.
                 has_begun = has_begun or count > 1 or bool(chunk.content or chunk.tool_call_chunks)
                 yield chunk
+
+
+def _name(line: Line) -> str:
+    """What the circuit breaker of a model is called."""
+    return f"{line.endpoint.host} {line.model}"
 
 
 def _fault(state: RetryCallState) -> Fault:

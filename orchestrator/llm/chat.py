@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import ModelNonsense, ModelRejected
 from orchestrator.llm import jsonmode, schemas
-from orchestrator.llm.base import EXAMPLE, ChatModel, M, OnText, ToolSpec
+from orchestrator.llm.base import EXAMPLE, M, OnText, ToolSpec
 from orchestrator.llm.caller import Caller, Listeners, LocalServer
 from orchestrator.llm.endpoint import endpoint_of
 from orchestrator.llm.faults import Failed, Patience, is_too_long
@@ -37,7 +37,7 @@ async def open_model(
     listeners: Listeners | None = None,
     patience: Patience | None = None,
     wire: Wire | None = None,
-) -> ChatModel:
+) -> Chat:
     """A model that is ready to be asked; nothing is sent or started before the first question.
 
     Raises ModelRejected when a key is missing or the base URL is none.
@@ -64,6 +64,11 @@ class Chat:
         self._caller = caller
         self._form: dict[str, Form] = {}
         """By purpose, what the endpoint was found to support."""
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the circuit breaker holds calls off now."""
+        return self._caller.is_resting
 
     @property
     def _is_json(self) -> bool:

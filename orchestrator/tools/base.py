@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from orchestrator.breaker import Breakers
 from orchestrator.effects import WORST, Effects
 from orchestrator.errors import ToolError
 from orchestrator.sandbox import Sandbox
@@ -38,6 +39,8 @@ class ToolContext:
     settings: ToolSettings
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the person wants the running call to end now."""
+    breakers: Breakers | None = None
+    """Hosts that keep failing are left alone; without, they are not."""
     read_only_command: bool = False
     """The policy found that the command only reads: it may see the whole machine and change nothing."""
     approved: bool = False

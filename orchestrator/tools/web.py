@@ -17,6 +17,7 @@ from orchestrator.errors import ToolError
 from orchestrator.tools.address import checked, parts
 from orchestrator.tools.base import Arguments, Tool, ToolContext
 from orchestrator.tools.extract import page_text
+from orchestrator.tools.hosts import HostAnswered, HostFailed, guarded
 from orchestrator.tools.walk import size
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class FetchUrlArguments(Arguments):
 
 async def fetch_url(arguments: FetchUrlArguments, context: ToolContext) -> str:
     """Return a page's text, one part at a time."""
-    page = await fetch(arguments.url.strip(), context.settings.allowed_private_hosts)
+    url = arguments.url.strip()
+    with guarded(context.breakers, parts(url)[0], SECONDS):
+        page = await fetch(url, context.settings.allowed_private_hosts)
     text = await asyncio.to_thread(_text, page)
     if text is None:
         return f"{page.url}: {page.type or 'unknown type'}, {size(len(page.body))}; not text, not shown"
@@ -75,9 +78,11 @@ async def fetch(url: str, allowed: Sequence[str]) -> Page:
             async with httpx2.AsyncClient(trust_env=False, timeout=SECONDS) as client:
                 return await _follow(client, url, allowed)
     except TimeoutError:
-        raise ToolError(f"{url} did not answer in {SECONDS:g} s") from None
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise ToolError(f"{url} could not be fetched: {str(error) or type(error).__name__}") from None
+        raise HostFailed(f"{url} did not answer in {SECONDS:g} s") from None
+    except httpx2.InvalidURL as error:
+        raise ToolError(f"{url} could not be fetched: {error}") from None
+    except httpx2.HTTPError as error:
+        raise HostFailed(f"{url} could not be fetched: {str(error) or type(error).__name__}") from None
 
 
 async def _follow(client: httpx2.AsyncClient, url: str, allowed: Sequence[str]) -> Page:
@@ -94,7 +99,8 @@ async def _follow(client: httpx2.AsyncClient, url: str, allowed: Sequence[str]) 
         finally:
             await response.aclose()
         if response.status_code >= 400:
-            raise ToolError(f"{url} answered HTTP {response.status_code}{_meaning(response.status_code)}")
+            fault = HostFailed if response.status_code >= 500 or response.status_code == 429 else HostAnswered
+            raise fault(f"{url} answered HTTP {response.status_code}{_meaning(response.status_code)}")
         kind = response.headers.get("content-type", "")
         return Page(url.split("#", 1)[0], response.status_code, kind, body, is_cut)
     raise ToolError(

@@ -13,6 +13,7 @@ from orchestrator.effects import Effects, Trust
 from orchestrator.errors import ToolError
 from orchestrator.settings import ToolSettings
 from orchestrator.tools.base import Arguments, Tool, ToolContext
+from orchestrator.tools.hosts import HostFailed, guarded
 
 SECONDS = 20.0
 
@@ -54,7 +55,7 @@ class SearXNG:
                 found = answer.json() if answer.status_code == 200 else None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             reason = str(error) or type(error).__name__
-            raise ToolError(f"the SearXNG server at {self._url} could not be reached: {reason}") from None
+            raise HostFailed(f"the SearXNG server at {self._url} could not be reached: {reason}") from None
         except ValueError:
             found = None
         rows = found.get("results") if isinstance(found, dict) else None
@@ -82,13 +83,13 @@ class DuckDuckGo:
                     lambda: list(DDGS(timeout=10).text(query, max_results=count))  # blocking inside
                 )
         except TimeoutError:
-            raise ToolError(
+            raise HostFailed(
                 f"the web search took longer than {SECONDS:g} s; try again or fetch a known page"
             ) from None
         except DDGSException as error:
             if "no results" in str(error).lower():
                 return []
-            raise ToolError(f"the web search failed: {error}; try again or fetch a known page") from None
+            raise HostFailed(f"the web search failed: {error}; try again or fetch a known page") from None
         return [_hit(row, "href", "body") for row in rows[:count]]
 
 
@@ -119,7 +120,8 @@ class WebSearchArguments(Arguments):
 async def web_search(arguments: WebSearchArguments, context: ToolContext) -> str:
     """Return titles, URLs and snippets."""
     source = provider(context.settings)
-    hits = await source.search(" ".join(arguments.query.split()), arguments.count)
+    with guarded(context.breakers, source.name, SECONDS):
+        hits = await source.search(" ".join(arguments.query.split()), arguments.count)
     if not hits:
         return f"no results for {arguments.query!r}; use fewer or other words"
     rows = [f"{number}. {hit.title}\n   {hit.url}\n   {hit.snippet}" for number, hit in enumerate(hits, 1)]

@@ -9,7 +9,7 @@ import asyncio
 import importlib.util
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,10 +26,11 @@ from orchestrator.limits.handover import hand_over
 from orchestrator.limits.ledger import identity
 from orchestrator.limits.meter import BudgetMeter
 from orchestrator.llm import record
-from orchestrator.llm.base import ChatModel
+from orchestrator.llm.base import ChatModel, ToolSpec
 from orchestrator.llm.caller import Listeners
 from orchestrator.llm.chat import open_model
 from orchestrator.llm.endpoint import resolved
+from orchestrator.llm.fallback import Chain
 from orchestrator.llm.wire import Exchange, Wire
 from orchestrator.safety.policy import Policy
 from orchestrator.sandbox.detect import detect
@@ -76,9 +77,23 @@ class Models:
                 self._told.add(tier)
                 self._journal.write("model", tier=tier, settings=resolved(settings).model_dump(mode="json"))
             if key not in self._open:
-                wire = Wire(heard=self._heard)
-                self._open[key] = await open_model(settings, listeners=self._listeners(settings), wire=wire)
+                self._open[key] = await self._opened(settings)
             return self._open[key]
+
+    async def _opened(self, settings: ModelSettings) -> ChatModel:
+        """A model, with those that stand behind it."""
+        wanted = [settings]
+        for other in settings.fallback if self._override is None else ():
+            found = self.settings_of(other) if isinstance(other, str) else other
+            wanted += [] if found in wanted else [found]
+        models = [
+            await open_model(each, listeners=self._listeners(each), wire=Wire(heard=self._heard))
+            for each in wanted
+        ]
+        finish = TOOLS["finish"]
+        spec = ToolSpec(finish.name, finish.description, finish.arguments)
+        tell = partial(self._journal.write, "breaker")
+        return models[0] if len(models) == 1 else Chain(models, spec, lambda text: tell(text=text))
 
     def _listeners(self, settings: ModelSettings) -> Listeners:
         return Listeners(
@@ -121,7 +136,9 @@ def context(
         journal=journal,
         budget=budget,
         policy=Policy(root, Path.home(), sandbox, loaded.book),
-        tool_context=ToolContext(root=root, sandbox=sandbox, settings=settings.tools, cancel=killed),
+        tool_context=ToolContext(
+            root=root, sandbox=sandbox, settings=settings.tools, cancel=killed, breakers=breakers
+        ),
         approves=approves,
         snapshots=Snapshots(root),
         killed=killed,

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.documents import Document, Place, read_yaml, validate
 from orchestrator.errors import ConfigError, Problem
-from orchestrator.settings import Settings, config_dir
+from orchestrator.settings import ModelSettings, Settings, config_dir
 from orchestrator.workspace.folders import SETTINGS_FILE
 from orchestrator.workspace.trust import is_trusted
 
@@ -136,18 +136,30 @@ def _flat(value: dict[str, Any], path: str = "") -> Iterator[str]:
 def _untrusted_problems(document: Document, settings: Settings) -> Iterator[Problem]:
     """What a folder that the user does not trust must not decide: it could send keys and files away."""
     text = "is not taken from a folder that you do not trust; look at its files, then run `orc trust`"
-    for tier, model in settings.models.items():
+    for place, model in _models(settings):
         if model.base_url and _is_loopback(model.base_url):
             continue
         for key in ("base_url", "api_key_env"):
             if key in model.model_fields_set and getattr(model, key) is not None:
-                yield document.problem(("models", tier, key), text)
+                yield document.problem((*place, key), text)
     if settings.tools.searxng_url and not _is_loopback(settings.tools.searxng_url):
         yield document.problem(("tools", "searxng_url"), text)
     if settings.limits.on_warning.command or settings.limits.on_warning.webhook:
         yield document.problem(("limits", "on_warning"), text)
     if settings.tools.allowed_private_hosts:
         yield document.problem(("tools", "allowed_private_hosts"), text)
+
+
+def _models(settings: Settings) -> Iterator[tuple[Place, ModelSettings]]:
+    """Every model that the settings name, those behind others too, and where."""
+    waiting: list[tuple[Place, ModelSettings]] = [
+        (("models", t), model) for t, model in settings.models.items()
+    ]
+    while waiting:
+        place, model = waiting.pop(0)
+        yield place, model
+        inner = [(n, each) for n, each in enumerate(model.fallback) if isinstance(each, ModelSettings)]
+        waiting += [((*place, "fallback", number), each) for number, each in inner]
 
 
 def _is_loopback(url: str) -> bool:
