@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk
+from langchain_core.messages import AIMessage
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from orchestrator.breaker import FAILURES, Breakers, Resting
@@ -22,6 +21,7 @@ from orchestrator.errors import ModelNonsense, ModelRejected, ModelUnreachable
 from orchestrator.llm.base import Hold, Meter, OnRetry, OnText, OnUsage, Usage
 from orchestrator.llm.endpoint import Endpoint, Front, endpoint_of
 from orchestrator.llm.faults import Failed, Fault, LimitPassed, Patience, connect_limit, fault_of
+from orchestrator.llm.pacing import Received, paced
 from orchestrator.llm.question import Question
 from orchestrator.llm.shown import Shown
 from orchestrator.llm.whole import estimate, whole
@@ -81,22 +81,6 @@ class Attempts:
     shown: Shown | None
     hold: Hold | None
     count: int = 0
-
-
-@dataclass
-class Received:
-    """What has come in of one attempt."""
-
-    started: float
-    chunks: list[AIMessageChunk] = field(default_factory=list)
-    first_seconds: float | None = None
-    """Until the first piece of the answer."""
-
-    def add(self, chunk: AIMessageChunk) -> None:
-        """Take one piece."""
-        self.chunks.append(chunk)
-        if self.first_seconds is None and (chunk.content or chunk.tool_call_chunks):
-            self.first_seconds = time.monotonic() - self.started
 
 
 class Caller:
@@ -359,29 +343,6 @@ class Caller:
             return replace(fault, text=f"{fault.text}; is base_url right? It usually ends in /v1")
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         return replace(fault, text=f"{line.endpoint.host} has no model {line.model!r}; it has {some}")
-
-
-async def paced(stream: AsyncIterator[BaseMessageChunk], limits: Timeouts) -> AsyncIterator[AIMessageChunk]:
-    """The chunks of a stream; raises LimitPassed when the first or a later one takes too long."""
-    until = time.monotonic() + limits.first_token
-    count = 0
-    has_begun = False
-    async with aclosing(stream) as chunks:  # type: ignore[type-var]
-        while True:
-            left = limits.between_tokens if has_begun else max(0.0, until - time.monotonic())
-            try:
-                async with asyncio.timeout(left):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                name = "between tokens" if has_begun else "first token"
-                raise LimitPassed(name, limits.between_tokens if has_begun else limits.first_token) from None
-            if isinstance(chunk, AIMessageChunk):
-                count += 1
-                # Many servers send an empty first chunk before they have read the prompt.
-                has_begun = has_begun or count > 1 or bool(chunk.content or chunk.tool_call_chunks)
-                yield chunk
 
 
 def _name(line: Line) -> str:

@@ -1,0 +1,53 @@
+"""The pieces of one answer as they come in, none of them later than its time limit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from langchain_core.messages import AIMessageChunk, BaseMessageChunk
+
+from orchestrator.llm.faults import LimitPassed
+from orchestrator.settings import Timeouts
+
+
+@dataclass
+class Received:
+    """What has come in of one attempt."""
+
+    started: float
+    chunks: list[AIMessageChunk] = field(default_factory=list)
+    first_seconds: float | None = None
+    """Until the first piece of the answer."""
+
+    def add(self, chunk: AIMessageChunk) -> None:
+        """Take one piece."""
+        self.chunks.append(chunk)
+        if self.first_seconds is None and (chunk.content or chunk.tool_call_chunks):
+            self.first_seconds = time.monotonic() - self.started
+
+
+async def paced(stream: AsyncIterator[BaseMessageChunk], limits: Timeouts) -> AsyncIterator[AIMessageChunk]:
+    """The chunks of a stream; raises LimitPassed when the first or a later one takes too long."""
+    until = time.monotonic() + limits.first_token
+    count = 0
+    has_begun = False
+    async with aclosing(stream) as chunks:  # type: ignore[type-var]
+        while True:
+            left = limits.between_tokens if has_begun else max(0.0, until - time.monotonic())
+            try:
+                async with asyncio.timeout(left):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                name = "between tokens" if has_begun else "first token"
+                raise LimitPassed(name, limits.between_tokens if has_begun else limits.first_token) from None
+            if isinstance(chunk, AIMessageChunk):
+                count += 1
+                # Many servers send an empty first chunk before they have read the prompt.
+                has_begun = has_begun or count > 1 or bool(chunk.content or chunk.tool_call_chunks)
+                yield chunk
