@@ -52,6 +52,7 @@ evals: $(BIN)/orc
 
 bench: $(BIN)/orc
 	$(BIN)/python bench/step_overhead.py $(ARGS)
+	$(BIN)/python bench/resilience.py
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/checkpoints.py $(CHECKPOINTS)
 	$(BIN)/python bench/policy.py

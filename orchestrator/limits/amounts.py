@@ -5,7 +5,7 @@ Dollars are whole billionths, so that sums are exact; a reservation is rounded u
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from decimal import ROUND_CEILING, Decimal
 from typing import Literal
 
@@ -31,11 +31,16 @@ class Amount:
     unpriced: int = 0
     """Model calls whose price is not known; they are not in `nano`."""
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """All counts, in the order of the columns."""
+        return tuple(map(self.__getattribute__, COLUMNS))
+
     def __add__(self, other: Amount) -> Amount:
-        return Amount(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Amount(*map(int.__add__, self.counts, other.counts))
 
     def __sub__(self, other: Amount) -> Amount:
-        return Amount(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Amount(*map(int.__sub__, self.counts, other.counts))
 
     def of(self, unit: Unit) -> int:
         """The count of a unit, in the ledger's own parts."""

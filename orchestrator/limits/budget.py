@@ -15,7 +15,7 @@ from orchestrator.agents import Agent
 from orchestrator.errors import BudgetExceeded
 from orchestrator.events import Journal, scope
 from orchestrator.limits.amounts import Amount, Cap, Unit, dollars, money, parts, shown
-from orchestrator.limits.caps import caps
+from orchestrator.limits.caps import caps, held, said
 from orchestrator.limits.ledger import Full, Ledger, Place, Reservation, Who, Wish, scopes
 from orchestrator.limits.notices import Notices
 from orchestrator.settings import Limits
@@ -27,6 +27,10 @@ WHOSE = {
     "day": "this workspace today",
     "month": "this workspace this month",
 }
+
+
+TICK_MS = 200
+"""Working time is booked in pieces of at least this, so that it costs nothing."""
 
 
 class StepOver(BudgetExceeded):
@@ -63,6 +67,7 @@ class Budget:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits, self.ledger, self.who = limits, ledger, who
+        self._said = said(limits)
         self._agents = agents or {}
         self._journal = journal
         self._clock = clock
@@ -73,7 +78,7 @@ class Budget:
     @property
     def spent(self) -> Spent:
         """Everything that the turn used up to now, this process and earlier ones."""
-        self._tick()
+        self._tick(1)
         total = self.ledger.total(f"turn:{self.who.line}/{self.who.turn}")
         into, out = self.ledger.tokens(self.who)
         return Spent(
@@ -136,10 +141,11 @@ class Budget:
             raise self._over(full) from None
         self._warn(crossed)
 
-    def _tick(self) -> None:
+    def _tick(self, least: int = TICK_MS) -> None:
         now = self._clock()
-        ms, self._ticked = int((now - self._ticked) * 1000), now
-        if ms > 0:
+        ms = int((now - self._ticked) * 1000)
+        if ms >= least:
+            self._ticked = now
             self.ledger.tick(self.who, self._place(), ms)
 
     def _place(self, model: str = "") -> Place:
@@ -150,7 +156,8 @@ class Budget:
         place = self._place()
         agent = self._agents.get(place.agent)
         found = scopes(self.who, place, self.ledger.now())
-        return caps(self.limits, self.ledger.overrides(self.who), found, agent.limits if agent else None)
+        values = held(self._said, self.ledger.overrides(self.who))
+        return caps(self.limits, values, found, agent.limits if agent else None)
 
     def _warn(self, crossed: Sequence[Cap]) -> None:
         for cap in crossed:

@@ -29,9 +29,9 @@ def said(limits: Limits) -> dict[str, Decimal]:
     return {name: Decimal(str(value)) for name, value in found.items() if value is not None}
 
 
-def held(limits: Limits, overrides: list[tuple[str, str, str]]) -> dict[str, Decimal]:
+def held(by_settings: Mapping[str, Decimal], overrides: list[tuple[str, str, str]]) -> dict[str, Decimal]:
     """The limits that hold: the settings' and those set for all runs, the smaller one; then raises."""
-    found = said(limits)
+    found = dict(by_settings)
     for run, name, value in sorted(overrides):
         # Sorted: those of all runs, which have no name, come first.
         number = Decimal(value)
@@ -40,13 +40,10 @@ def held(limits: Limits, overrides: list[tuple[str, str, str]]) -> dict[str, Dec
 
 
 def caps(
-    limits: Limits,
-    overrides: list[tuple[str, str, str]],
-    scopes: Mapping[str, str],
-    step: StepLimits | None = None,
+    limits: Limits, values: Mapping[str, Decimal], scopes: Mapping[str, str], step: StepLimits | None = None
 ) -> tuple[Cap, ...]:
-    """All caps of a call, the nearest scope first."""
-    return (*_of_step(step, scopes), *_of_turn(limits, overrides, scopes))
+    """The caps of a call, the nearest scope first; `values` is what `held` gave."""
+    return (*_of_step(step, scopes), *_of_turn(limits, values, scopes))
 
 
 def _of_step(step: StepLimits | None, scopes: Mapping[str, str]) -> Iterator[Cap]:
@@ -57,10 +54,8 @@ def _of_step(step: StepLimits | None, scopes: Mapping[str, str]) -> Iterator[Cap
             yield Cap(scopes["step"], unit, parts(unit, value), unit)
 
 
-def _of_turn(
-    limits: Limits, overrides: list[tuple[str, str, str]], scopes: Mapping[str, str]
-) -> Iterator[Cap]:
-    for name, value in held(limits, overrides).items():
+def _of_turn(limits: Limits, values: Mapping[str, Decimal], scopes: Mapping[str, str]) -> Iterator[Cap]:
+    for name, value in values.items():
         group, _, unit = name.rpartition(".")
         yield Cap(scopes[_scope(group, limits)], cast("Unit", unit), parts(cast("Unit", unit), value), name)
 

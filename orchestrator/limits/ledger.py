@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from orchestrator.errors import StorageError
@@ -24,6 +24,12 @@ TURNED_BACK_SECONDS = 172_800
 """A clock that jumps back by less stays in the newer day; by more, it was wrong before."""
 LEAST_OUTPUT = 256
 """Tokens of an answer below which it is not worth asking."""
+
+
+_BOOK = (
+    f"insert into totals (scope, {', '.join(COLUMNS)}) values ({', '.join('?' * (len(COLUMNS) + 1))}) "  # noqa: S608
+    f"on conflict do update set {', '.join(f'{name}={name}+excluded.{name}' for name in COLUMNS)}"
+)
 
 
 class Full(Exception):
@@ -145,7 +151,8 @@ class Ledger:
 
     def reserve(self, who: Who, place: Place, wish: Wish, caps: Sequence[Cap]) -> Reservation:
         """Book a model call, its answer cut to what is left where needed; raises Full."""
-        with self._transaction():
+        # Where a limit of dollars holds, a power cut must not forget what was set aside.
+        with self._transaction(synced=any(cap.unit == "usd" for cap in caps)):
             now = self.now()
             keys = tuple(scopes(who, place, now).values())
             used = self._totals(keys)
@@ -266,12 +273,10 @@ class Ledger:
         return {scope: Amount(*counts) for scope, *counts in rows}
 
     def _book(self, keys: Iterable[str], amount: Amount) -> None:
-        names = ", ".join(COLUMNS)
-        sums = ", ".join(f"{name}={name}+excluded.{name}" for name in COLUMNS)
-        marks = ", ".join("?" * (len(COLUMNS) + 1))
+        counts = amount.counts
         self._connection.executemany(
-            f"insert into totals (scope, {names}) values ({marks}) on conflict do update set {sums}",  # noqa: S608
-            [(key, *astuple(amount)) for key in keys],
+            _BOOK,
+            [(key, *counts) for key in keys],
         )
 
     def _crossed(self, keys: Sequence[str], caps: Iterable[Cap], share: float) -> list[Cap]:

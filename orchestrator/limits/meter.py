@@ -14,7 +14,7 @@ from orchestrator.events import Journal
 from orchestrator.limits.amounts import Amount, dollars, nano
 from orchestrator.limits.budget import Budget
 from orchestrator.limits.ledger import Wish
-from orchestrator.limits.prices import cost, price, prices_path
+from orchestrator.limits.prices import Cost, Tokens, cost, own_prices, prices_path
 from orchestrator.llm.base import Usage
 from orchestrator.settings import ModelSettings
 
@@ -25,14 +25,19 @@ OVERHEAD = 1_000
 
 
 class BudgetMeter:
-    """The meter of one model in one turn."""
+    """The meter of one model in one turn; raises ConfigError for a wrong price file."""
 
     def __init__(self, budget: Budget, journal: Journal, settings: ModelSettings) -> None:
         self.budget, self.journal, self.settings = budget, journal, settings
+        self._prices = own_prices()
+
+    def cost(self, model: str, tokens: Tokens) -> Cost | None:
+        """What a call costs; None when the price is unknown."""
+        return cost(self.settings, model, tokens, self._prices)
 
     def reserve(self, model: str, input_tokens: int, output_tokens: int) -> BudgetHold:
-        """Set aside what a call takes at most; raises BudgetExceeded, ConfigError for a wrong price file."""
-        most = cost(self.settings, model, input_tokens, output_tokens)
+        """Set aside what a call takes at most; raises BudgetExceeded."""
+        most = self.cost(model, Tokens(input_tokens, output_tokens))
         if most is None and not self.budget.limits.allow_unpriced and self.budget.has_dollar_cap():
             raise BudgetExceeded(
                 f"a limit of dollars is set and the price of {model} is unknown; give it one in "
@@ -69,11 +74,18 @@ class BudgetHold:
 
     def settle(self, usage: Usage) -> None:
         """Book what the call took, and write it down."""
-        into, out, usd = self._believed(usage)
+        tokens = self._believed(usage)
+        found = self._meter.cost(self._model, tokens)
+        usd = None if found is None else found.total
+        into, out = (
+            (usage.input_tokens, usage.output_tokens) if usage.is_estimated else (tokens.input, tokens.output)
+        )
         # An estimate is right for the books and too low for a cap.
-        counted = self._wish.input_tokens + out if usage.is_estimated else into + out
         amount = self._lost_amount() + Amount(
-            model_calls=1, tokens=counted, nano=nano(usd or Decimal(0)), unpriced=int(usd is None)
+            model_calls=1,
+            tokens=tokens.input + tokens.output,
+            nano=nano(usd or Decimal(0)),
+            unpriced=int(usd is None),
         )
         self._book(amount, (into, out))
         self._meter.journal.write(
@@ -104,21 +116,17 @@ class BudgetHold:
             total += self._one
         return total
 
-    def _believed(self, usage: Usage) -> tuple[int, int, Decimal | None]:
-        """Tokens and dollars of a call; what the server did not report is taken on the safe side."""
+    def _believed(self, usage: Usage) -> Tokens:
+        """Tokens to charge; what was not reported, or cannot have been meant, is on the safe side."""
         most_in, most_out = self._wish.input_tokens, self.output_tokens
         into, out = usage.input_tokens, usage.output_tokens
-        meter = self._meter
         if usage.is_estimated:
-            safe = price(meter.settings, self._model, most_in, min(most_out, BELIEVABLE * out + 16))
-            return into, out, safe
-        is_true = 0 < into <= BELIEVABLE * most_in + OVERHEAD and 0 <= out <= BELIEVABLE * most_out + OVERHEAD
-        if not is_true:
-            meter.journal.write(
-                "note",
-                text=f"{self._model} reports {into:,} tokens in and {out:,} out, which cannot be; "
-                f"counted as {most_in:,} and {most_out:,}",
-            )
-            return most_in, most_out, price(meter.settings, self._model, most_in, most_out)
-        usd = price(meter.settings, self._model, into, out, usage.cached_tokens)
-        return into, out, usd
+            return Tokens(most_in, min(most_out, BELIEVABLE * out + 16))
+        if 0 < into <= BELIEVABLE * most_in + OVERHEAD and 0 <= out <= BELIEVABLE * most_out + OVERHEAD:
+            return Tokens(into, out, usage.cached_tokens)
+        self._meter.journal.write(
+            "note",
+            text=f"{self._model} reports {into:,} tokens in and {out:,} out, which cannot be; "
+            f"counted as {most_in:,} and {most_out:,}",
+        )
+        return Tokens(most_in, most_out)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -19,6 +19,9 @@ from pydantic import Field
 from orchestrator.documents import read_yaml, validate
 from orchestrator.llm.endpoint import is_private
 from orchestrator.settings import ModelSettings, Strict, config_dir
+
+if TYPE_CHECKING:
+    from genai_prices.types import PriceCalculation
 
 PRICES_FILE = "prices.yaml"
 MILLION = Decimal(1_000_000)
@@ -79,42 +82,67 @@ class Cost:
         return self.input + self.output
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """What a call takes."""
+
+    input: int
+    output: int
+    cached: int = 0
+    """Of the request, what the server remembered."""
+
+
 def cost(
-    settings: ModelSettings, model: str, input_tokens: int, output_tokens: int, cached_tokens: int = 0
+    settings: ModelSettings, model: str, tokens: Tokens, prices: Mapping[str, Price] | None = None
 ) -> Cost | None:
-    """What one call costs; None when the price is unknown. Raises ConfigError."""
+    """What one call costs; None when the price is unknown.
+
+    Raises ConfigError when `prices` are not given and the user's file is wrong.
+    """
     if settings.provider == "embedded":
         return Cost(Decimal(0), Decimal(0))
-    cached = min(max(cached_tokens, 0), input_tokens)
-    for name, own in own_prices().items():
+    cached = min(max(tokens.cached, 0), tokens.input)
+    for name, own in (own_prices() if prices is None else prices).items():
         if fnmatchcase(model.lower(), name.lower()):
             rate = own.input if own.cached_input is None else own.cached_input
-            into = own.input * (input_tokens - cached) + rate * cached
-            return Cost(into / MILLION, own.output * output_tokens / MILLION)
-    return _listed(settings.base_url, model, input_tokens, output_tokens, cached)
+            into = own.input * (tokens.input - cached) + rate * cached
+            return Cost(into / MILLION, own.output * tokens.output / MILLION)
+    return _listed(settings.base_url, model, Tokens(tokens.input, tokens.output, cached))
 
 
-def price(
-    settings: ModelSettings, model: str, input_tokens: int, output_tokens: int, cached_tokens: int = 0
-) -> Decimal | None:
+def price(settings: ModelSettings, model: str, input_tokens: int, output_tokens: int) -> Decimal | None:
     """Dollars of one call in all; None when the price is unknown. Raises ConfigError."""
-    found = cost(settings, model, input_tokens, output_tokens, cached_tokens)
+    found = cost(settings, model, Tokens(input_tokens, output_tokens))
     return None if found is None else found.total
 
 
-def _listed(url: str | None, model: str, into: int, out: int, cached: int) -> Cost | None:
-    from genai_prices import Usage, calc_price  # noqa: PLC0415 - takes half a second to import
+def _listed(url: str | None, model: str, tokens: Tokens) -> Cost | None:
+    from genai_prices import Usage  # noqa: PLC0415 - takes half a second to import
 
-    usage = Usage(input_tokens=into, output_tokens=out, cache_read_tokens=cached or None)
+    found = _entry(url, model)
+    if found is None:
+        return None
+    usage = Usage(
+        input_tokens=tokens.input, output_tokens=tokens.output, cache_read_tokens=tokens.cached or None
+    )
+    result = found.model.calc_price(usage, found.provider)
+    return Cost(result.total_price - result.output_price, result.output_price)
+
+
+@lru_cache(maxsize=64)
+def _entry(url: str | None, model: str) -> PriceCalculation | None:
+    """Where the list has a model; None when it has it not."""
+    from genai_prices import Usage, calc_price  # noqa: PLC0415
+
+    one = Usage(input_tokens=1, output_tokens=1)
     try:
-        found = calc_price(usage, model_ref=model, provider_api_url=url)
+        return calc_price(one, model_ref=model, provider_api_url=url)
     except LookupError:
-        try:
-            found = calc_price(usage, model_ref=model)
-        except LookupError:
-            return None
-        # A server of one's own may well run an open model of that name, and that costs nothing known.
-        is_own = url is not None and is_private(urlsplit(url).hostname or "")
-        if is_own and found.provider.id not in RESOLD:
-            return None
-    return Cost(found.total_price - found.output_price, found.output_price)
+        pass
+    try:
+        found = calc_price(one, model_ref=model)
+    except LookupError:
+        return None
+    # A server of one's own may well run an open model of that name, and that costs nothing known.
+    is_own = url is not None and is_private(urlsplit(url).hostname or "")
+    return None if is_own and found.provider.id not in RESOLD else found

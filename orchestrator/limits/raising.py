@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from orchestrator.errors import UsageError
-from orchestrator.limits.caps import checked, held
+from orchestrator.limits.caps import checked, held, said
 from orchestrator.limits.ledger import Ledger, Who
 from orchestrator.runs import Runs
 from orchestrator.settings import Limits
@@ -48,7 +48,7 @@ def raise_limits(
     A value that begins with `+` is added to the limit that holds now.
     """
     ledger = Ledger(connection)
-    now = held(limits, ledger.overrides(who))
+    now = held(said(limits), ledger.overrides(who))
     new = {}
     for name, value in assignments(wanted).items():
         number = checked(name, value.removeprefix("+"))

@@ -11,7 +11,7 @@ from typing import Literal
 
 from orchestrator.errors import UsageError
 from orchestrator.limits.amounts import dollars, shown
-from orchestrator.limits.caps import caps, held
+from orchestrator.limits.caps import caps, held, said
 from orchestrator.limits.ledger import Ledger, Place, Who, scopes
 from orchestrator.settings import Limits
 
@@ -67,9 +67,9 @@ def cap_rows(connection: sqlite3.Connection, limits: Limits, user: str, organisa
     overrides = ledger.overrides(who)
     by_hand = {name: value for _, name, value in overrides}
     keys = scopes(who, Place(), ledger.now())
-    values = held(limits, overrides)
+    values = held(said(limits), overrides)
     rows = []
-    for cap in caps(limits, overrides, keys):
+    for cap in caps(limits, values, keys):
         is_each = cap.label in {"turn", "run"}
         used = "" if is_each else shown(cap.unit, ledger.total(cap.scope).of(cap.unit))
         is_set = cap.name in by_hand and Decimal(by_hand[cap.name]) == values[cap.name]

@@ -37,6 +37,8 @@ class StreamedChat(ChatOpenAI):
     ) -> ChatGenerationChunk | None:
         try:
             _number_the_calls(chunk)
+            if not _is_report(chunk.get("usage")):
+                chunk["usage"] = None
             converted = super()._convert_chunk_to_generation_chunk(
                 chunk, default_chunk_class, base_generation_info
             )
@@ -53,6 +55,16 @@ def _number_the_calls(chunk: dict[str, Any]) -> None:
         for position, call in enumerate((choice.get("delta") or {}).get("tool_calls") or []):
             if call.get("index") is None:
                 call["index"] = position
+
+
+def _is_report(usage: Any) -> bool:
+    """Whether a usage report has counts that can be; without one the tokens are estimated."""
+    counts = (
+        [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+        if isinstance(usage, dict)
+        else []
+    )
+    return bool(counts) and all(isinstance(count, int) and count >= 0 for count in counts)
 
 
 async def _look_at(response: httpx2.Response) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -98,10 +99,10 @@ class Patience:
 
     def wait(self, attempt: int, asked: float | None) -> float:
         """Seconds before the attempt after this one: doubled each time, half of it by chance."""
-        if asked is not None:
-            return asked
         longest: float = min(self.first_wait * 2.0 ** (attempt - 1), self.longest_wait)
-        return longest * (0.5 + 0.5 * self.chance())
+        own = longest * (0.5 + 0.5 * self.chance())
+        # An endpoint that asks for 0 s, or for a moment that is past by our clock, is not hammered.
+        return own if asked is None else max(asked, own)
 
     def is_over(self, fault: Fault, attempt: int) -> bool:
         """Whether this fault ends the call."""
@@ -138,6 +139,11 @@ def fault_of(error: BaseException, host: str, key_name: str, now: float) -> Faul
         return _of_stream_error(body, host)
     if isinstance(error, ValueError | AttributeError):
         return Fault("nonsense", f"{host} sent a stream without a usable answer ({error})", is_transient=True)
+    if (tls := _tls_fault(error)) is not None:
+        text = (
+            f"no secure connection to {host}: {tls.reason or tls}; check base_url (http or https?) and the "
+        )
+        return Fault("rejected", f"{text}server's certificate")
     root = [*_causes(error)][-1]
     why = str(root) or type(root).__name__
     return Fault(
@@ -145,6 +151,13 @@ def fault_of(error: BaseException, host: str, key_name: str, now: float) -> Faul
         f"no answer from {host}: {why}; is the server running, and is base_url right?",
         is_transient=True,
     )
+
+
+def _tls_fault(error: BaseException) -> ssl.SSLError | None:
+    """What made a secure connection impossible; one that was only cut off may come about later."""
+    passing = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLWantReadError, ssl.SSLSyscallError)
+    found = (cause for cause in _causes(error) if isinstance(cause, ssl.SSLError))
+    return next((cause for cause in found if not isinstance(cause, passing)), None)
 
 
 def connect_limit(error: BaseException) -> bool:

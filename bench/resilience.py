@@ -1,0 +1,96 @@
+"""Our own time for budget, circuit breaker, retry and time limits, for each model call.
+
+The same question is asked of a scripted model over loopback, by the same client: once bare, once through the
+whole path with a state file on disk, turn about. The difference of the medians is what the path costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from decimal import Decimal
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from scripted import Say, ScriptedModel
+
+TARGET_MS = 1.0
+
+
+async def measure(
+    times: int, root: Path, model: ScriptedModel
+) -> tuple[list[float], list[float], list[float]]:
+    """Milliseconds of each bare call, of each whole call, and of the bookings alone."""
+    from langchain_core.messages import HumanMessage  # noqa: PLC0415
+
+    from orchestrator.breaker import Breakers  # noqa: PLC0415
+    from orchestrator.events import Journal, Place  # noqa: PLC0415
+    from orchestrator.limits import Budget, Ledger, Who  # noqa: PLC0415
+    from orchestrator.limits.meter import BudgetMeter  # noqa: PLC0415
+    from orchestrator.llm.base import Usage  # noqa: PLC0415
+    from orchestrator.llm.caller import Listeners  # noqa: PLC0415
+    from orchestrator.llm.chat import open_model  # noqa: PLC0415
+    from orchestrator.settings import Limits  # noqa: PLC0415
+    from orchestrator.storage import open_state  # noqa: PLC0415
+
+    settings = model.settings(model="gpt-4o-mini")
+    connection = open_state(root)
+    journal = Journal(connection, root, Place("r-1", 1))
+    limits = Limits.model_validate({
+        "model_calls": 10_000,
+        "usd": 50,
+        "day": {"usd": Decimal(50)},
+        "month": {"usd": 50},
+    })
+    meter = BudgetMeter(Budget(limits, Ledger(connection), Who("r-1", 1, "me")), journal, settings)
+    bare = await open_model(settings)
+    whole = await open_model(settings, listeners=Listeners(meter=meter, breakers=Breakers(connection)))
+    question = [HumanMessage("say something short")]
+    taken: tuple[list[float], list[float], list[float]] = ([], [], [])
+    for number in range(times + 5):
+        for chat, into in ((bare, taken[0]), (whole, taken[1])):
+            started = time.perf_counter()
+            await chat.write(question)
+            into.append((time.perf_counter() - started) * 1000)
+        started = time.perf_counter()
+        meter.reserve("gpt-4o-mini", 5000, 1000).settle(Usage("gpt-4o-mini", 900, 90, 0, 0.1, None))
+        taken[2].append((time.perf_counter() - started) * 1000)
+        if number == 4:  # imports, pages and connections are warm now
+            for each in taken:
+                each.clear()
+    for chat in (bare, whole):
+        await chat.aclose()
+    journal.close()
+    connection.close()
+    return taken
+
+
+def main() -> None:
+    """Measure and print; always exit 0, because a shared machine decides more than the code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=200, help="calls of each kind")
+    times = parser.parse_args().times
+    with (
+        tempfile.TemporaryDirectory(prefix="orc-bench-") as folder,
+        ScriptedModel(lambda _r: Say("hi")) as model,
+    ):
+        bare, whole, books = asyncio.run(measure(times, Path(folder), model))
+    over = statistics.median(whole) - statistics.median(bare)
+    sys.stdout.write(
+        f"a call: bare {statistics.median(bare):.2f} ms, whole path {statistics.median(whole):.2f} ms, "
+        f"difference {over:.2f} ms (target {TARGET_MS:.0f} on an idle machine)\n"
+        f"of it reserve, settle and the journal row: {statistics.median(books):.2f} ms\n"
+        f"conditions: median of {times}, Python {platform.python_version()}, {os.cpu_count()} CPUs, "
+        f"load per CPU {os.getloadavg()[0] / (os.cpu_count() or 1):.2f}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
