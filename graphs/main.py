@@ -11,7 +11,8 @@ from langgraph.graph.state import CompiledStateGraph
 from orchestrator.context import Context
 from orchestrator.nodes.answer import answer
 from orchestrator.nodes.classifier import NONE
-from orchestrator.nodes.planner import next_step, planner
+from orchestrator.nodes.estimate import after_estimate, estimate
+from orchestrator.nodes.planner import planner
 from orchestrator.nodes.review import after_review, review
 from orchestrator.nodes.router import router
 from orchestrator.nodes.specialist import Subgraph, specialist
@@ -23,12 +24,6 @@ def after_router(state: State) -> str:
     return "answer" if state["route"]["agent"] == NONE else "planner"
 
 
-def after_planner(state: State) -> str:
-    """The specialist of the first step."""
-    step = next_step(state)
-    return step["agent"] if step else "answer"
-
-
 def build(
     agents: Iterable[str], subgraph: Subgraph, checkpointer: BaseCheckpointSaver[str] | None = None
 ) -> CompiledStateGraph[State, Context, State, State]:
@@ -37,6 +32,7 @@ def build(
     graph = StateGraph(State, context_schema=Context)
     graph.add_node("router", router)
     graph.add_node("planner", planner)
+    graph.add_node("estimate", estimate)
     for name in names:
         graph.add_node(name, specialist(subgraph))
         graph.add_edge(name, "review")
@@ -44,7 +40,8 @@ def build(
     graph.add_node("answer", answer)
     graph.add_edge(START, "router")
     graph.add_conditional_edges("router", after_router, ["planner", "answer"])
-    graph.add_conditional_edges("planner", after_planner, [*names, "answer"])
+    graph.add_edge("planner", "estimate")
+    graph.add_conditional_edges("estimate", after_estimate, [*names, "answer"])
     graph.add_conditional_edges("review", after_review, [*names, "planner", "answer"])
     graph.add_edge("answer", END)
     return graph.compile(checkpointer=checkpointer)

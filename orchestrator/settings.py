@@ -189,6 +189,8 @@ class ToolSettings(Strict):
     """Hosts or host:port on private or loopback addresses that fetch_url may reach."""
     command_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120
     """Longest time limit that a command may ask for."""
+    result_tokens: dict[str, Annotated[int, Field(ge=200, le=200_000)]] = {}
+    """Tokens of one result, by the tool's name, in place of what the tool says."""
     docs: list[str] = ["docs", "README.md"]
     """Folders and files, relative to the workspace, that search_docs reads."""
 

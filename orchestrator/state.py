@@ -106,11 +106,24 @@ class Brief(TypedDict):
     """Results of the steps that this one depends on, and the last answer of the conversation."""
 
 
+class Compaction(TypedDict):
+    """What of a step's messages the model no longer gets as they are."""
+
+    results: int
+    """Results of tools before this position are cut."""
+    start: int
+    """Messages from 1 up to here are replaced by the summary."""
+    summary: str
+    """Empty while there is none."""
+
+
 class SpecialistState(TypedDict, total=False):
     """A specialist's state: one step of one turn."""
 
     brief: Brief
     messages: Annotated[list[AnyMessage], add_messages]
+    compaction: Compaction
+    """Missing while the model gets all messages."""
     verdicts: dict[str, Verdict]
     """Verdicts of the pending calls, by call id."""
     decisions: dict[str, dict[str, Any]]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from desk import Desk
-from scripted import Call, Calls, Cut, Reply, Request, Say, Stall
+from scripted import Call, Calls, Cut, Fill, Reply, Request, Say, Stall
 
-from orchestrator.errors import BudgetExceeded, ConfigError, UsageError
+from orchestrator.errors import BudgetExceeded, ConfigError, UsageError, WaitingForApproval
 from orchestrator.limits import Budget, Ledger, Who, price
 from orchestrator.limits.amounts import Amount, nano
 from orchestrator.limits.caps import caps, checked, said
@@ -414,3 +414,37 @@ def test_a_stalled_call_is_counted(desk: Desk) -> None:
     turn = desk.work("@coder look", [Stall(5), Say("x")], model={"timeouts": {"first_token": 0.2}})
     assert isinstance(turn.error, BudgetExceeded)
     assert len(turn.requests) == 1
+
+
+def two_steps(request: Request) -> Reply:
+    if request.wants == "Draft":
+        steps = [
+            {"agent": "coder", "goal": "log one"},
+            {"agent": "sysadmin", "goal": "log two", "after": [1]},
+        ]
+        return Fill({"steps": steps})
+    if request.wants == "text":
+        return Say("both are logged")
+    return Call("run_command", command="echo x >> log") if len(request["messages"]) < 4 else Say("logged")
+
+
+def test_a_plan_tells_its_range_and_asks_above_an_amount(desk: Desk) -> None:
+    prices(desk)
+    desk.settings({"limits": {"ask_above_usd": "0.01"}})
+    wanted = "@coder 1. log one 2. log two"
+    turn = desk.work(wanted, two_steps, model={})
+    assert isinstance(turn.error, WaitingForApproval)
+    told = [event.fields for event in turn.of("budget")]
+    assert [(fields["estimate"], fields["low"], fields["high"]) for fields in told] == [
+        (True, "$0.01", "$0.3360")
+    ]
+    refused = desk.work(
+        None, two_steps, model={}, approver=lambda _payload: {"decisions": [{"type": "reject"}]}
+    )
+    assert refused.outcome is not None
+    assert "because of what it may cost" in refused.answer
+    approved = desk.work(
+        wanted, two_steps, model={}, approver=lambda _payload: {"decisions": [{"type": "approve"}]}
+    )
+    assert approved.answer == "both are logged"
+    assert desk.text("log") == "x\nx\n"

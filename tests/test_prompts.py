@@ -11,11 +11,7 @@ from typing import Any
 
 import pytest
 from desk import Desk
-from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage, ToolMessage
 from scripted import Call, Fill, Reply, Request, Say
-
-from orchestrator.nodes.prompts import fit
-from orchestrator.settings import ModelSettings
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SIZES: dict[str, dict[str, Any]] = {
@@ -70,13 +66,3 @@ def test_the_front_of_a_prompt_does_not_change_within_a_step(desk: Desk) -> None
     for before, after in zip(turn.requests, turn.requests[1:], strict=False):
         assert after["messages"][: len(before["messages"])] == before["messages"]
         assert after["tools"] == before["tools"]
-
-
-def test_old_results_are_cut_before_the_window_is_full() -> None:
-    results = [ToolMessage("x" * 900, tool_call_id=str(number)) for number in range(5)]
-    messages: list[AnyMessage] = [SystemMessage("s"), HumanMessage("task"), *results]
-    fitted = fit(messages, ModelSettings(context_tokens=1200, max_output_tokens=100))
-    assert sum(len(str(message.content)) for message in fitted) <= 1100 * 2.5
-    assert [message.content for message in fitted[:2]] == ["s", "task"]
-    assert fitted[-1].content == "x" * 900
-    assert "cut to save room" in str(fitted[2].content)

@@ -34,7 +34,7 @@ def test_a_page_says_which_lines_of_how_many_it_shows(tmp_path: Path) -> None:
 def test_a_page_that_is_too_big_ends_at_a_line_and_names_the_next(tmp_path: Path) -> None:
     put(tmp_path, "a.txt", ("x" * 500 + "\n") * 100)
     first = use("read_file", tmp_path, path="a.txt")
-    assert "of 100; go on with offset=28" in first
+    assert "of 100; go on with offset=39" in first
     assert "cut" not in first
 
 

@@ -169,6 +169,13 @@ class TerminalView(QuietView):
                 for text in fields[name]:
                     self._print(f"[yellow]{name}:[/] {escape(str(text))}")
 
+    def _on_compaction(self, event: Event) -> None:
+        fields = event.fields
+        self._print(
+            f"[dim]the conversation was shortened for the model: {fields['tokens_before']:,} to "
+            f"{fields['tokens_after']:,} tokens; nothing is lost in the run[/]"
+        )
+
     def _on_breaker(self, event: Event) -> None:
         self._print(f"[yellow]![/] {escape(event.fields['text'])}")
 

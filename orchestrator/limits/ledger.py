@@ -22,6 +22,8 @@ from orchestrator.limits.amounts import COLUMNS, Amount, Cap
 
 TURNED_BACK_SECONDS = 172_800
 """A clock that jumps back by less stays in the newer day; by more, it was wrong before."""
+KNOWN_STEPS = 5
+"""Steps of an agent from which on its past says what it will cost."""
 LEAST_OUTPUT = 256
 """Tokens of an answer below which it is not worth asking."""
 
@@ -239,6 +241,18 @@ class Ledger:
     def total(self, scope: str) -> Amount:
         """What a scope has used, reservations included."""
         return self._totals((scope,)).get(scope, Amount())
+
+    def per_step(self, agent: str) -> tuple[int, int] | None:
+        """Billionths of a dollar that an agent's steps took lately, from and to; None while few are known."""
+        rows = self._connection.execute(
+            "select sum(nano) from spending where agent=? and step<>'' and state='spent' "
+            "and unpriced=0 group by branch, turn, step order by max(id) desc limit 50",
+            (agent,),
+        ).fetchall()
+        costs = sorted(row[0] for row in rows)
+        if len(costs) < KNOWN_STEPS:
+            return None
+        return costs[len(costs) // 10], costs[-1 - len(costs) // 10]
 
     def tokens(self, who: Who) -> tuple[int, int]:
         """Tokens of a turn's requests and answers, without calls that are under way."""

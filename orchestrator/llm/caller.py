@@ -24,7 +24,8 @@ from orchestrator.llm.faults import Failed, Fault, LimitPassed, Patience, connec
 from orchestrator.llm.pacing import Received, paced
 from orchestrator.llm.question import Question
 from orchestrator.llm.shown import Shown
-from orchestrator.llm.whole import estimate, whole
+from orchestrator.llm.tokens import CALIBRATION, tokens
+from orchestrator.llm.whole import whole
 from orchestrator.settings import ModelSettings, Timeouts
 
 if TYPE_CHECKING:
@@ -293,12 +294,13 @@ class Caller:
         """Give the usage to the listener, estimated where the server did not count."""
         counted = answer.usage_metadata
         if counted is None:
-            written = len(answer.text) + sum(len(json.dumps(call["args"])) for call in answer.tool_calls)
-            into, out = question.prompt_tokens, estimate(written)
+            calls = "".join(json.dumps(call["args"]) for call in answer.tool_calls)
+            into, out = question.prompt_tokens, tokens(answer.text + calls)
             answer.usage_metadata = {"input_tokens": into, "output_tokens": out, "total_tokens": into + out}
             answer.response_metadata["usage_is_estimated"] = True
             usage = replace(usage, input_tokens=into, output_tokens=out, is_estimated=True)
         else:
+            CALIBRATION.learn(usage.model, question.prompt_tokens, counted["input_tokens"])
             cached = counted.get("input_token_details", {}).get("cache_read")
             usage = replace(
                 usage,

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, AnyMessage
 from orchestrator.errors import BudgetExceeded, ModelRejected, ModelUnreachable
 from orchestrator.llm.base import M, OnText, ToolSpec
 from orchestrator.llm.chat import Chat
-from orchestrator.llm.whole import estimate
+from orchestrator.llm.tokens import tokens
 from orchestrator.settings import ModelSettings
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class Chain:
 
 def _lack(settings: ModelSettings, messages: Sequence[AnyMessage]) -> str:
     """Why a model cannot take a question; empty when it can."""
-    needed = estimate(sum(len(message.text) for message in messages)) + settings.max_output_tokens
+    needed = sum(tokens(message.text) for message in messages) + settings.max_output_tokens
     if needed > settings.context_tokens:
         return f"its window of {settings.context_tokens:,} tokens is too small for about {needed:,}"
     return ""

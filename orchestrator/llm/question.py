@@ -10,8 +10,10 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
 
 from orchestrator.llm.endpoint import Front
-from orchestrator.llm.whole import estimate
+from orchestrator.llm.tokens import tokens
 
+EACH_MESSAGE = 4
+"""Tokens for role and separators of a message, as a rule."""
 MESSAGE_TOKENS = 32
 """Tokens for role, name and separators of a message, at most."""
 
@@ -48,5 +50,5 @@ class Question:
     @property
     def prompt_tokens(self) -> int:
         """An estimate; used where the server does not count."""
-        said = sum(len(message.text) for message in self.messages)
-        return estimate(said + len(json.dumps(self.options)))
+        said = sum(tokens(message.text) + EACH_MESSAGE for message in self.messages)
+        return said + tokens(json.dumps(self.options))

@@ -17,11 +17,6 @@ from orchestrator.llm.faults import NoAnswer
 from orchestrator.llm.jsonmode import new_call_id
 
 
-def estimate(characters: int) -> int:
-    """Tokens of a text that nobody counted; code and prose average 3.2 characters a token."""
-    return round(characters / 3.2)
-
-
 def finish_of(chunks: Sequence[AIMessageChunk]) -> str:
     """Why the model stopped; empty when the stream did not say."""
     reasons = [chunk.response_metadata.get("finish_reason") for chunk in chunks]

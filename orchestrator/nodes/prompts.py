@@ -7,12 +7,11 @@ everything that varies from run to run (folder, files, task) stands in the user 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, create_model
 
 from orchestrator.agents import Agent
@@ -108,24 +107,6 @@ def _tree(root: Path) -> str:
     if not found or len(found) > LISTED or not any("/" in name for name in found):
         return _listing(root)
     return ", ".join(sorted(found))
-
-
-def fit(messages: Sequence[AnyMessage], model: ModelSettings) -> list[AnyMessage]:
-    """Cut the oldest tool results until the conversation fits the model's window.
-
-    Estimated at 2.5 characters a token, which is on the safe side for code and logs.
-    """
-    room = int((model.context_tokens - model.max_output_tokens) * 2.5)
-    fitted = list(messages)
-    excess = sum(len(str(message.content)) for message in fitted) - room
-    for index, message in enumerate(fitted[:-2]):
-        if excess <= 0:
-            break
-        if isinstance(message, ToolMessage) and len(str(message.content)) > 200:
-            short = "[an earlier result, cut to save room; repeat the call if you need it]"
-            excess -= len(str(message.content)) - len(short)
-            fitted[index] = message.model_copy(update={"content": short})
-    return fitted
 
 
 def tool_specs(context: Context, agent: Agent, allowed: list[str], model: ModelSettings) -> list[ToolSpec]:

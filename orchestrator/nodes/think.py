@@ -10,10 +10,11 @@ from langgraph.runtime import Runtime
 from orchestrator.agents import Agent
 from orchestrator.context import Context, enter, until_killed
 from orchestrator.nodes.budget import within_step
+from orchestrator.nodes.compaction import compacted
 from orchestrator.nodes.guidance import guided
 from orchestrator.nodes.messages import numbered
 from orchestrator.nodes.moves import next_move
-from orchestrator.nodes.prompts import brief_message, examples, fit, system_prompt, tool_specs
+from orchestrator.nodes.prompts import brief_message, examples, system_prompt, tool_specs
 from orchestrator.nodes.rounds import is_move
 from orchestrator.settings import ModelSettings
 from orchestrator.state import Result, SpecialistState
@@ -40,20 +41,26 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     task: list[AnyMessage] = []
     if not history:
         task = [brief_message(brief, context.root, deep=small).model_copy(update={"id": f"{prefix}.0"})]
-    number = len(history) + len(task)
+    whole = [*history, *task]
+    number = len(whole)
     move = next_move(history, brief, context.root, agent.tools, f"{prefix}.{number}") if small else None
     if move:
         return {"messages": [*task, move]}
-    guide = guided(state, [*history, *task], model.settings, context.root)
+    guide = guided(state, whole, model.settings, context.root)
     if guide.gives_up:
         return {"result": Result(status="failed", text=guide.gives_up)}
     withheld = {spec.name for spec in specs} - guide.only if guide.only else guide.withheld
     shown = examples() if small and model.settings.tool_calls == "json" else ()
-    messages = fit([system_prompt(agent, model.settings), *shown, *guide.seen], model.settings)
+    front = [system_prompt(agent, model.settings), *shown]
+    # A fresh view of the task has been cut short already, and is another one each time.
+    is_whole = len(guide.seen) == number
+    before = state.get("compaction") if is_whole else None
+    messages, cut = await compacted(front, guide.seen, before, specs, model, context)
     answer = await until_killed(
         model.act(messages, specs, temperature=guide.warmth, without=withheld), context
     )
-    return {"messages": [*task, numbered(answer, f"{prefix}.{number}")]}
+    new = numbered(answer, f"{prefix}.{number}")
+    return {"messages": [*task, new], **(cut if is_whole else {})}
 
 
 def _over_limit(agent: Agent, model: ModelSettings, history: list[AnyMessage]) -> str:

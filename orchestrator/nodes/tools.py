@@ -28,8 +28,9 @@ from orchestrator.nodes.keeping import Keeping
 from orchestrator.nodes.messages import FINISH, last_answer
 from orchestrator.nodes.prompts import SMALL_RESULT_CHARACTERS
 from orchestrator.state import SpecialistState, Verdict
-from orchestrator.tools.base import Tool, parse, shorten
+from orchestrator.tools.base import Tool, parse
 from orchestrator.tools.base import call as call_tool
+from orchestrator.tools.results import cut
 
 PARALLEL = 8
 
@@ -41,7 +42,8 @@ async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     message = last_answer(state)
     refused, again = refusals(message, state), repeats(message, state, context.tools)
     pending = [call for call in message.tool_calls if call["name"] != FINISH]
-    small = (await context.open_model(step["agent"])).settings.size == "small"
+    model = (await context.open_model(step["agent"])).settings
+    small = model.size == "small"
     spoiling: dict[str, str] = {}
     if small:
         again, spoiling = unfit(message, state, context.root, again)
@@ -51,10 +53,10 @@ async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     runnable = [call for call in pending if str(call["id"]) not in results]
     watched = small and watches(step["goal"], message)
     results |= await _run_all(runnable, state["verdicts"], runtime, watched=watched)
-    limit = SMALL_RESULT_CHARACTERS if small else 1_000_000
+    limit = SMALL_RESULT_CHARACTERS if small else model.context_tokens * 3 // 4
     answers: list[AnyMessage] = [
         ToolMessage(
-            shorten(results[str(call["id"])], limit),
+            cut(results[str(call["id"])], limit),
             tool_call_id=str(call["id"]),
             name=call["name"],
             id=f"{call['id']}-result",

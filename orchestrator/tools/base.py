@@ -18,6 +18,7 @@ from orchestrator.effects import WORST, Effects
 from orchestrator.errors import ToolError
 from orchestrator.sandbox import Sandbox
 from orchestrator.settings import ToolSettings
+from orchestrator.tools.results import shaped
 
 
 class Arguments(BaseModel):
@@ -41,6 +42,8 @@ class ToolContext:
     """Set when the person wants the running call to end now."""
     breakers: Breakers | None = None
     """Hosts that keep failing are left alone; without, they are not."""
+    results: Path | None = None
+    """Where results too long for the model are kept for read_file; without, they are only cut."""
     read_only_command: bool = False
     """The policy found that the command only reads: it may see the whole machine and change nothing."""
     approved: bool = False
@@ -60,8 +63,8 @@ class Tool:
     effects: Effects = WORST
     seconds: float = 30.0
     """Time limit of one call."""
-    characters: int = 12_000
-    """Limit of one result; what is over it is cut from the middle, with a count."""
+    tokens: int = 4_000
+    """Budget of one result; what is over it is cut from the middle, with a count, and kept in a file."""
 
 
 def parse(tool: Tool, arguments: Mapping[str, Any]) -> Arguments:
@@ -83,16 +86,6 @@ def signature(tool: Tool) -> str:
     return f"{tool.name}({names})"
 
 
-def shorten(text: str, limit: int) -> str:
-    """Keep head and tail of a text that is too long, with the number of characters and lines cut."""
-    if len(text) <= limit:
-        return text
-    head, tail = text[: limit * 2 // 3], text[-(limit // 3) :]
-    cut = text[len(head) : len(text) - len(tail)]
-    lines = cut.count("\n")
-    return f"{head}\n[… {len(cut):,} characters, {lines:,} lines cut …]\n{tail}"
-
-
 async def call(tool: Tool, arguments: Arguments, context: ToolContext) -> str:
     """Run a tool within its time and result limits; raises ToolError."""
     try:
@@ -100,4 +93,4 @@ async def call(tool: Tool, arguments: Arguments, context: ToolContext) -> str:
             text = await tool.run(arguments, context)
     except TimeoutError:
         raise ToolError(f"{tool.name} took longer than {tool.seconds:g} s and was stopped") from None
-    return shorten(text, tool.characters)
+    return shaped(text, context.settings.result_tokens.get(tool.name, tool.tokens), context.results)

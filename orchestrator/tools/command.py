@@ -14,12 +14,13 @@ from pydantic import Field
 from orchestrator.effects import Effects, Trust
 from orchestrator.errors import ToolError
 from orchestrator.sandbox import Confinement, View
-from orchestrator.tools.base import Arguments, Tool, ToolContext, shorten
+from orchestrator.tools.base import Arguments, Tool, ToolContext
 from orchestrator.tools.paths import opened
 from orchestrator.tools.process import Ended, Job, environment, run, shell
+from orchestrator.tools.results import shaped
 from orchestrator.tools.walk import missing
 
-OUT_CHARACTERS, ERR_CHARACTERS = 8_000, 3_500
+OUT_TOKENS, ERR_TOKENS = 2_600, 1_200
 LONGEST_ARGUMENT = 120_000
 """The kernel takes at most 128 KiB in one argument."""
 
@@ -67,7 +68,7 @@ async def run_command(arguments: RunCommandArguments, context: ToolContext) -> s
         Confinement(root=context.root, cwd=cwd, view=view, git_records=records),
     )
     ended = await run(Job(argv, cwd, _limit(arguments.seconds, context)), context.cancel)
-    return report(ended)
+    return report(ended, context, "run_command")
 
 
 class RunPythonArguments(Arguments):
@@ -94,7 +95,7 @@ async def run_python(arguments: RunPythonArguments, context: ToolContext) -> str
         code.write(arguments.code.encode("utf-8", "replace"))
         code.seek(0)
         ended = await run(Job(argv, context.root, _limit(arguments.seconds, context), code), context.cancel)
-    return report(ended)
+    return report(ended, context, "run_python")
 
 
 def _which(name: str) -> str | None:
@@ -115,14 +116,15 @@ def _folder(root: Path, path: str) -> Path:
         raise missing(root, path, folder=True) from None
 
 
-def report(ended: Ended) -> str:
+def report(ended: Ended, context: ToolContext, name: str) -> str:
     """The result for the model: how it ended, then both streams."""
     rows = [_ending(ended)]
+    share = context.settings.result_tokens.get(name, 4_000)
     out, err = ended.out.rstrip("\n"), ended.err.rstrip("\n")
     if out.strip():
-        rows.append(shorten(out, OUT_CHARACTERS))
+        rows.append(shaped(out, OUT_TOKENS * share // 4_000, context.results))
     if err.strip():
-        rows.append(f"stderr:\n{shorten(err, ERR_CHARACTERS)}")
+        rows.append(f"stderr:\n{shaped(err, ERR_TOKENS * share // 4_000, context.results)}")
     if len(rows) == 1:
         rows.append("(no output)")
     if ended.left_children:

@@ -14,13 +14,16 @@ from pydantic import Field
 
 from orchestrator.effects import Effects, Trust
 from orchestrator.errors import ToolError
+from orchestrator.llm.tokens import tokens
 from orchestrator.tools.base import Arguments, Tool, ToolContext
 from orchestrator.tools.paths import kind, opened
+from orchestrator.tools.results import SCHEME, opened_result
 from orchestrator.tools.walk import Entry, counted, missing, size, walk
 
 LINE_CHARACTERS = 1000
-RESULT_CHARACTERS = 14_000
-"""Below the tool's limit, so that a page ends at a line and names the next offset."""
+PAGE_SHARE = 0.85
+"""Of the tool's budget, so that a page ends at a line and names the next offset."""
+PAGE_TOKENS = 5_000
 COUNT_SECONDS = 3.0
 CHUNK = 1 << 20
 CARRIAGE = "\r"
@@ -57,10 +60,25 @@ class ReadFileArguments(Arguments):
 
 async def read_file(arguments: ReadFileArguments, context: ToolContext) -> str:
     """Return numbered lines with a first line that says which of how many they are."""
-    return await asyncio.to_thread(_read, context.root, arguments)
+    if arguments.path.strip().startswith(SCHEME):
+        return await asyncio.to_thread(_kept, context, arguments)
+    return await asyncio.to_thread(_read, context.root, arguments, _budget(context))
 
 
-def _read(root: Path, wanted: ReadFileArguments) -> str:
+def _budget(context: ToolContext) -> int:
+    return int(PAGE_SHARE * context.settings.result_tokens.get("read_file", PAGE_TOKENS))
+
+
+def _kept(context: ToolContext, wanted: ReadFileArguments) -> str:
+    """A page of a result that was too long; see `results`."""
+    fd = opened_result(context.results, wanted.path)
+    try:
+        return _page(fd, wanted.path.strip(), os.fstat(fd).st_size, wanted, _budget(context))
+    finally:
+        os.close(fd)
+
+
+def _read(root: Path, wanted: ReadFileArguments, budget: int) -> str:
     try:
         with opened(root, wanted.path) as file:
             if stat.S_ISDIR(file.stat.st_mode):
@@ -71,12 +89,12 @@ def _read(root: Path, wanted: ReadFileArguments) -> str:
             if b"\0" in start:
                 what = next((text for magic, text in MAGIC.items() if start.startswith(magic)), "binary")
                 return f"{file.relative}: {size(file.stat.st_size)}, {what}; it is not text and is not shown"
-            return _page(file.fd, file.relative, file.stat.st_size, wanted)
+            return _page(file.fd, file.relative, file.stat.st_size, wanted, budget)
     except FileNotFoundError:
         raise missing(root, wanted.path) from None
 
 
-def _page(fd: int, name: str, total_bytes: int, wanted: ReadFileArguments) -> str:
+def _page(fd: int, name: str, total_bytes: int, wanted: ReadFileArguments, budget: int) -> str:
     """Read one page as a stream; the file is never held whole, even when it is one line."""
     shown: list[str] = []
     used, number, is_full = 0, 0, False
@@ -88,8 +106,8 @@ def _page(fd: int, name: str, total_bytes: int, wanted: ReadFileArguments) -> st
                 continue
             note = f" [… cut, the line has {length:,} bytes]" if is_cut else ""
             row = f"{number}| {text.removesuffix(CARRIAGE)}{note}"
-            used += len(row) + 1
-            if len(shown) >= wanted.limit or (shown and used > RESULT_CHARACTERS):
+            used += tokens(row)
+            if len(shown) >= wanted.limit or (shown and used > budget):
                 is_full = True
                 break
             shown.append(row)
@@ -203,7 +221,7 @@ READ_FILE = Tool(
     arguments=ReadFileArguments,
     run=read_file,
     effects=READS,
-    characters=16_000,
+    tokens=PAGE_TOKENS,
 )
 LIST_FILES = Tool(
     name="list_files",
@@ -211,5 +229,5 @@ LIST_FILES = Tool(
     arguments=ListFilesArguments,
     run=list_files,
     effects=READS,
-    characters=16_000,
+    tokens=PAGE_TOKENS,
 )

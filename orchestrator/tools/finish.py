@@ -36,5 +36,5 @@ FINISH = Tool(
         repeatable=True,
         output=Trust.WORKSPACE,
     ),
-    characters=100_000,
+    tokens=30_000,
 )

@@ -17,7 +17,7 @@ from typing import IO
 
 from orchestrator.errors import ToolError
 
-HEAD, TAIL = 32_000, 32_000
+HEAD, TAIL = 400_000, 400_000
 """Bytes that are kept of each stream's start and end."""
 GRACE_SECONDS = 1.5
 DRAIN_SECONDS = 0.4

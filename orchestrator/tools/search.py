@@ -144,5 +144,5 @@ SEARCH_FILES = Tool(
     run=search_files,
     effects=READS,
     seconds=2 * SECONDS + 10,
-    characters=16_000,
+    tokens=5_000,
 )

@@ -179,5 +179,5 @@ FETCH_URL = Tool(
         reads=False, writes=False, executes=False, reversible=True, repeatable=True, output=Trust.WEB
     ),
     seconds=SECONDS + 15,
-    characters=22_000,
+    tokens=7_000,
 )

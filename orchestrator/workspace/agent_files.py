@@ -11,7 +11,7 @@ from orchestrator.documents import Document, read_front_matter, read_yaml, shown
 from orchestrator.errors import ConfigError, Problem
 
 ENDINGS = frozenset({".md", ".yaml", ".yml"})
-RESERVED = frozenset({"none", "recall", "router", "planner", "review", "answer"})
+RESERVED = frozenset({"none", "recall", "router", "planner", "estimate", "review", "answer"})
 """`none` is the route of a plain answer."""
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 

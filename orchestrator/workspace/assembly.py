@@ -36,6 +36,7 @@ from orchestrator.safety.policy import Policy
 from orchestrator.sandbox.detect import detect
 from orchestrator.settings import ModelSettings, Settings, Tier, chosen_model
 from orchestrator.snapshots import Snapshots
+from orchestrator.storage import FOLDER
 from orchestrator.tools.base import ToolContext
 from orchestrator.tools.registry import TOOLS
 from orchestrator.workspace.folders import builtin_folder
@@ -137,7 +138,12 @@ def context(
         budget=budget,
         policy=Policy(root, Path.home(), sandbox, loaded.book),
         tool_context=ToolContext(
-            root=root, sandbox=sandbox, settings=settings.tools, cancel=killed, breakers=breakers
+            root=root,
+            sandbox=sandbox,
+            settings=settings.tools,
+            cancel=killed,
+            breakers=breakers,
+            results=root / FOLDER / "results" / journal.run,
         ),
         approves=approves,
         snapshots=Snapshots(root),
