@@ -92,7 +92,7 @@ class Recorded:
             raise Diverged(self._at(where), "the model is asked once more than was recorded", _shown(now))
         event = queue.popleft()
         before = request_of(event.fields, self.kept)
-        if now != before or path != event.fields["path"]:
+        if not now.is_like(before) or path != event.fields["path"]:
             raise Diverged(self._at(where), "the model is asked something else", _difference(before, now))
         self.checked += 1
         return exchange_of(event.fields, self.kept)

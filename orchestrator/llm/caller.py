@@ -24,7 +24,7 @@ from orchestrator.llm.faults import Failed, Fault, LimitPassed, Patience, connec
 from orchestrator.llm.pacing import Received, paced
 from orchestrator.llm.question import Question
 from orchestrator.llm.shown import Shown
-from orchestrator.llm.tokens import CALIBRATION, tokens
+from orchestrator.llm.tokens import tokens
 from orchestrator.llm.whole import whole
 from orchestrator.settings import ModelSettings, Timeouts
 
@@ -300,7 +300,6 @@ class Caller:
             answer.response_metadata["usage_is_estimated"] = True
             usage = replace(usage, input_tokens=into, output_tokens=out, is_estimated=True)
         else:
-            CALIBRATION.learn(usage.model, question.prompt_tokens, counted["input_tokens"])
             cached = counted.get("input_token_details", {}).get("cache_read")
             usage = replace(
                 usage,

@@ -28,6 +28,10 @@ class Asked:
     options: str
     """All the rest as JSON: model, limits, tools."""
 
+    def is_like(self, other: Asked) -> bool:
+        """Whether both ask the same; how long the answer may be depends on the money that was left."""
+        return self.messages == other.messages and _sans_length(self.options) == _sans_length(other.options)
+
 
 def asked(body: bytes) -> Asked:
     """Take a request apart; one that is no JSON object is all options."""
@@ -63,6 +67,16 @@ def exchange_of(fields: Mapping[str, Any], kept: Kept) -> Exchange:
     """A recorded exchange; of its request, only the path."""
     response = kept(fields["response"]).encode()
     return Exchange(fields["path"], b"", fields["status"], fields["content_type"], response)
+
+
+def _sans_length(options: str) -> Any:
+    try:
+        value = json.loads(options)
+    except ValueError:
+        return options
+    if not isinstance(value, dict):
+        return value
+    return {key: item for key, item in value.items() if key not in {"max_tokens", "max_completion_tokens"}}
 
 
 def _canonical(value: Any) -> str:

@@ -1,7 +1,7 @@
 """How many tokens a text has, without a tokenizer: estimated by the kinds of its characters, then calibrated.
 
 Prose, code, logs and listings differ by a factor of three in characters a token, so that one divisor is
-wrong for most of them. What a server reports of a request corrects the estimate for its model from then on.
+wrong for most of them. What a server reports of a request corrects the estimates of those that follow.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ _LETTERS = string.ascii_letters.encode()
 _BLANKS = b" "
 PER_TOKEN = {"letters": 4.6, "digits": 1.9, "blanks": 8.0, "signs": 1.25, "high": 2.7}
 """Bytes a token, by kind; blanks mostly join the word after them."""
-SMOOTHING = 0.3
-"""The weight of the newest report."""
-LEAST, MOST = 0.4, 3.0
+LEAST, MOST = 0.5, 3.0
 """What a correction may be; beyond it the report is about something else than the request."""
 
 
@@ -32,24 +30,7 @@ def tokens(text: str) -> int:
     return max(round(found), 1) if text else 0
 
 
-class Calibration:
-    """What reports have taught about each model."""
-
-    def __init__(self) -> None:
-        self._factors: dict[str, float] = {}
-
-    def learn(self, model: str, guessed: int, reported: int) -> None:
-        """Take a report into account; one that cannot be about the request is left out."""
-        if guessed < 50 or reported <= 0 or not LEAST <= reported / guessed <= MOST:
-            return
-        before = self._factors.get(model)
-        ratio = reported / guessed
-        self._factors[model] = ratio if before is None else before + SMOOTHING * (ratio - before)
-
-    def factor(self, model: str) -> float:
-        """By what an estimate has to be multiplied; 1 while nothing was reported."""
-        return self._factors.get(model, 1.0)
-
-
-CALIBRATION = Calibration()
-"""Of this process."""
+def correction(guessed: int, reported: int) -> float:
+    """By what estimates have to be multiplied, after what a server reported for a request; 1 for nonsense."""
+    ratio = reported / guessed if guessed > 0 else 1.0
+    return ratio if LEAST <= ratio <= MOST else 1.0

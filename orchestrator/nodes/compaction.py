@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from orchestrator.context import Context, until_killed
 from orchestrator.errors import ModelError
 from orchestrator.llm.base import ChatModel, ToolSpec
-from orchestrator.llm.tokens import CALIBRATION, tokens
+from orchestrator.llm.tokens import correction, tokens
 from orchestrator.settings import ModelSettings
 from orchestrator.state import Compaction
 from orchestrator.tools.results import cut
@@ -49,8 +49,9 @@ async def compacted(
 ) -> tuple[list[AnyMessage], dict[str, Any]]:
     """The messages to send, and what changes in the state; raises BudgetExceeded, Interrupted."""
     now = before or Compaction(results=0, start=1, summary="")
-    room = _room(model.settings, specs) - size(front)
+    fixed = size(front) + sum(tokens(spec.description) + _schema_tokens(spec.arguments) for spec in specs)
     shown = view(history, now)
+    room = max(int(_window(model.settings) / _correction(fixed, history, now)) - fixed, 256)
     filled = size(shown)
     if filled <= room:
         return [*front, *shown], {}
@@ -80,11 +81,24 @@ def size(messages: Sequence[AnyMessage]) -> int:
     return total
 
 
-def _room(settings: ModelSettings, specs: Sequence[ToolSpec]) -> int:
-    """Tokens for messages, by our estimate: what the model reported has corrected it."""
-    window = settings.context_tokens - min(settings.max_output_tokens, settings.context_tokens // 2)
-    tools = sum(tokens(spec.description) + _schema_tokens(spec.arguments) for spec in specs)
-    return max(int(window * 0.95 / CALIBRATION.factor(settings.model)) - tools, 256)
+def _window(settings: ModelSettings) -> float:
+    """Tokens of the model's window that a request may fill."""
+    answer = min(settings.max_output_tokens, settings.context_tokens // 2)
+    return (settings.context_tokens - answer) * 0.95
+
+
+def _correction(fixed: int, history: Sequence[AnyMessage], now: Compaction) -> float:
+    """By what our estimate is off, after the last request that was counted.
+
+    From the state alone, so that a replay shortens the conversation at the same place.
+    """
+    for index in range(len(history) - 1, 0, -1):
+        message = history[index]
+        if isinstance(message, AIMessage) and message.usage_metadata:
+            return correction(
+                fixed + size(view(history[:index], now)), message.usage_metadata["input_tokens"]
+            )
+    return 1.0
 
 
 @lru_cache(maxsize=256)

@@ -18,15 +18,17 @@ CALLS = (2, 12)
 """Model calls of a step of which nothing is known yet."""
 REQUEST, ANSWER = (1_500, 8_000), (100, 600)
 """Tokens of such a call."""
+START = "start the plan"
+APPROVED = {"decisions": [{"type": "approve"}]}
 REFUSED = "the plan was not started, because of what it may cost"
 
 
 async def estimate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Tell the range, and have a person decide where it may pass `limits.ask_above_usd`."""
-    context = enter(runtime, "estimate")
     step = next_step(state)
     if step is None:
         return {}
+    context = enter(runtime, "estimate", step=step["id"], agent=step["agent"])
     left = [s for s in state["plan"] if s["id"] not in state.get("results", {})]
     ranges = [await _of_step(each, context) for each in left]
     known = [found for found in ranges if found is not None]
@@ -41,11 +43,15 @@ async def estimate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     if high and not any(fields["steps"] == len(left) for fields in told):
         context.journal.write("budget", estimate=True, steps=len(left), **texts)
     limit = context.settings.limits.ask_above_usd
-    if limit is None or context.approves or high <= nano(limit):
+    if limit is None or high <= nano(limit):
         return {}
-    answer = interrupt(_payload(step["agent"], texts, len(left), money(limit)))
+    by = "--yes" if context.approves else "person"
+    answer = APPROVED if context.approves else interrupt(_payload(step, texts, len(left), money(limit)))
     given = answer.get("decisions") if isinstance(answer, dict) else None
-    if isinstance(given, list) and given and given[0].get("type") == "approve":
+    is_approved = isinstance(given, list) and given and given[0].get("type") == "approve"
+    kind = "approve" if is_approved else "reject"
+    context.journal.write("approval", tool=START, type=kind, by=by)
+    if is_approved:
         return {}
     return {"results": {step["id"]: Result(status="failed", text=REFUSED)}}
 
@@ -68,17 +74,18 @@ async def _of_step(step: Step, context: Context) -> tuple[int, int] | None:
     return nano(found[0].total * CALLS[0]), nano(found[1].total * CALLS[1])
 
 
-def _payload(agent: str, texts: dict[str, Any], steps: int, limit: str) -> dict[str, Any]:
+def _payload(step: Step, texts: dict[str, Any], steps: int, limit: str) -> dict[str, Any]:
     return {
+        "step": step["id"],
         "action_requests": [
             {
-                "name": "start the plan",
+                "name": START,
                 "args": {"steps": steps, "may cost": f"{texts['low']} to {texts['high']}"},
                 "description": f"it may cost up to {texts['high']}; limits.ask_above_usd is {limit}",
                 "rule": "limits.ask_above_usd",
                 "inside": True,
-                "agent": agent,
+                "agent": step["agent"],
             }
         ],
-        "review_configs": [{"action_name": "start the plan", "allowed_decisions": ["approve", "reject"]}],
+        "review_configs": [{"action_name": START, "allowed_decisions": ["approve", "reject"]}],
     }
