@@ -36,6 +36,8 @@ from orchestrator.checkpoints import Checkpointer
 
 OURS, THEIRS, MEMORY = "ours", "theirs", "memory"
 ROUNDS = 9
+FORKS = 200
+"""So many that what they add to the file is more than a page."""
 TURNS, AGENT_TURNS = 1_000, 300
 PREFIX = 300
 """Turns that theirs really makes with --quick; its size after 1,000 is worked out from there."""
@@ -164,7 +166,7 @@ def fork_rows(folder: Path, light: Rival) -> Iterator[Row]:
     short = on_disk(folder, "short")[0]
     figures.build([short], {OURS: 10}, "light", block=10)
     for turns, rival in ((10, short), (TURNS, light)):
-        seconds, added = figures.forks(rival, "talk", 5 * ROUNDS)
+        seconds, added = figures.forks(rival, "talk", FORKS)
         yield at_most(f"fork at {turns:,} turns, time", ms(seconds), seconds, 0.002, "2 ms")
         yield at_most(f"fork at {turns:,} turns, bytes", size(added), added, 4_096, "4 KB")
 
