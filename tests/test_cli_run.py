@@ -34,7 +34,7 @@ def test_json_gives_events_only(desk: Desk) -> None:
     kinds = [event["kind"] for event in events if event["seq"]]
     assert done.code == 0
     assert done.err == ""
-    assert kinds[:3] == ["turn", "route", "plan"]
+    assert kinds[:3] == ["turn", "snapshot", "route"]
     assert kinds[-2:] == ["answer", "end"]
     assert {event["version"] for event in events} == {1}
 

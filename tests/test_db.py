@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from desk import Desk
-from scripted import Call, Say
+from scripted import Call, Reply, Say
 
 from orchestrator.storage import open_state, state_path
 
-WRITE = [Call("write_file", path="a", content="1\n"), Say("wrote a")]
+
+def write(name: str) -> list[Reply]:
+    return [Call("write_file", path=name, content="1\n"), Say(f"wrote {name}")]
 
 
 def sql(desk: Desk, statement: str, *values: object) -> None:
@@ -23,8 +25,8 @@ def sql(desk: Desk, statement: str, *values: object) -> None:
     connection.close()
 
 
-def worked(desk: Desk) -> str:
-    turn = desk.work("@coder write a", WRITE)
+def worked(desk: Desk, name: str = "a") -> str:
+    turn = desk.work(f"@coder write {name}", write(name))
     assert turn.outcome is not None
     return turn.outcome.run
 
@@ -76,7 +78,7 @@ def test_a_backup_is_whole_and_overwrites_nothing(desk: Desk, tmp_path: Path) ->
 def test_pruned_runs_are_gone_and_the_others_are_whole(desk: Desk) -> None:
     old = worked(desk)
     sql(desk, "update runs set updated=? where id=?", time.time() - 40 * 86_400, old)
-    new = worked(desk)
+    new = worked(desk, "b")
     listed = desk.orc("db", "prune", "--days", "30", "--dry-run")
     assert old in listed.out
     assert new not in listed.out
@@ -89,7 +91,7 @@ def test_pruned_runs_are_gone_and_the_others_are_whole(desk: Desk) -> None:
 
 
 def test_a_run_that_can_go_on_is_never_pruned(desk: Desk) -> None:
-    desk.work("@coder write a", WRITE[:1])
+    desk.work("@coder write a", write("a")[:1])
     assert desk.runs()[0].status == "stopped"
     sql(desk, "update runs set updated=1")
     assert desk.orc("db", "prune", "--days", "1").code == 0
@@ -99,16 +101,16 @@ def test_a_run_that_can_go_on_is_never_pruned(desk: Desk) -> None:
 def test_retention_is_applied_once_a_day(desk: Desk) -> None:
     desk.settings({"retention": {"runs": 1}})
     first = worked(desk)
-    with desk.model(WRITE):
-        assert desk.orc("run", "@coder write a").code == 0
+    with desk.model(write("b")):
+        assert desk.orc("run", "@coder write b").code == 0
     assert [run.id for run in desk.runs() if run.id == first] == []
-    with desk.model(WRITE):
-        assert desk.orc("run", "@coder write a").code == 0
+    with desk.model(write("c")):
+        assert desk.orc("run", "@coder write c").code == 0
     assert len(desk.runs()) == 2
     yesterday = time.time() - 90_000
     os.utime(desk.root / ".orc" / "pruned", (yesterday, yesterday))
-    with desk.model(WRITE):
-        assert desk.orc("run", "@coder write a").code == 0
+    with desk.model(write("d")):
+        assert desk.orc("run", "@coder write d").code == 0
     assert len(desk.runs()) == 1
 
 
