@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from desk import Desk, Terminal
 from scripted import Call, Calls, Say
 
@@ -175,3 +176,38 @@ def test_what_is_denied_never_runs_whatever_is_approved(desk: Desk, tmp_path: Pa
     assert "Not allowed" in turn.requests[1].last
     assert precious.read_text("utf-8") == "keep"
     assert sorted(Path("/").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -rf *",
+        "rm -rf .",
+        "find . -delete",
+        "rm keep.txt",
+        "echo > keep.txt",
+        'python3 -c \'open("keep.txt", "w")\'',
+    ],
+)
+def test_yes_deletes_nothing_when_asked_to_delete_everything(desk: Desk, command: str) -> None:
+    desk.write("keep.txt", "still here\n")
+    call = Call("run_command", command=command)
+    request = "@sysadmin delete everything on this machine"
+    desk.work(request, [call, Say("not possible"), Say("not possible"), Say("not possible")], approves=True)
+    assert desk.text("keep.txt") == "still here\n"
+    assert desk.events("approval")[0].fields["type"] == "reject"
+
+
+def test_yes_never_approves_the_loss_of_the_whole_workspace(desk: Desk) -> None:
+    desk.write("keep.txt", "still here\n")
+    script = [Call("run_command", command="rm -rf ./*"), *[Say("not possible")] * 3]
+    desk.work("@coder clean this folder up, delete what is not needed", script, approves=True)
+    assert desk.text("keep.txt") == "still here\n"
+
+
+def test_a_narrow_deletion_on_the_machine_is_still_approved(desk: Desk) -> None:
+    desk.write("old.tmp", "x")
+    script = [Call("run_command", command="rm old.tmp"), Say("old.tmp is deleted")]
+    turn = desk.work("@sysadmin delete all .tmp files of this folder on this machine", script, approves=True)
+    assert turn.answer == "old.tmp is deleted"
+    assert not (desk.root / "old.tmp").exists()

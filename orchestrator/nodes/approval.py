@@ -14,7 +14,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
 from orchestrator.context import Context, enter
-from orchestrator.nodes.intent import NOT_ASKED
+from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE
 from orchestrator.nodes.messages import last_answer
 from orchestrator.state import SpecialistState, Step, Verdict
 
@@ -49,8 +49,8 @@ async def approval(
 
 
 def _unattended(verdict: Verdict) -> dict[str, Any]:
-    """What `--yes` says to a call inside the workspace: yes, but not to a deletion that nobody spoke of."""
-    if verdict["rule"] == NOT_ASKED:
+    """What `--yes` says to a call inside the workspace: yes, within what the user can have meant."""
+    if verdict["rule"] in {NOT_ASKED, WHOLESALE}:
         return {"type": "reject", "by": "--yes", "message": f"{verdict['why']}; go on without it"}
     return {"type": "approve", "by": "--yes"}
 

@@ -10,7 +10,7 @@ from langgraph.runtime import Runtime
 
 from orchestrator.context import Context, enter
 from orchestrator.effects import WORST
-from orchestrator.nodes.intent import NOT_ASKED, is_unasked
+from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
 from orchestrator.nodes.messages import FINISH, last_answer
 from orchestrator.safety.verdict import Call
 from orchestrator.state import SpecialistState, Verdict
@@ -60,6 +60,10 @@ async def _judge(call: ToolCall, state: SpecialistState, context: Context) -> Ve
     if judged.decision == "allow" and is_unasked(rules, call["args"], brief["request"], done):
         why = "it deletes something, and the request does not speak of deleting"
         return Verdict(decision="ask", rule=NOT_ASKED, why=why, inside=judged.inside, read_only=False)
+    is_read_only = judged.read_only or (tool.effects or WORST).is_read_only
+    too_much = beyond_yes(rules, brief["request"], is_read_only=is_read_only)
+    if judged.decision != "deny" and too_much:
+        return Verdict(decision="ask", rule=WHOLESALE, why=too_much, inside=judged.inside, read_only=False)
     return Verdict(
         decision=judged.decision,
         rule=judged.rule,

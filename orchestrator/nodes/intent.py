@@ -13,6 +13,19 @@ from langchain_core.messages import AIMessage, AnyMessage
 
 NOT_ASKED = "request.asks-no-deletion"
 """Id of the rule."""
+WHOLESALE = "request.deletes-everything"
+"""Id of the rule for what `--yes` never approves, however it was asked."""
+WHOLE_WORKSPACE = "shell.delete-root"
+_MACHINE = re.compile(
+    r"\b(?:machine|computer|pc|laptop|server|system|disk|drive|hard ?disk|home|rechner|maschine|festplatte"
+    r"|ordinateur|disque|ordenador|m[áa]quina|disco|sistema|syst[èe]me)\b",
+    re.I,
+)
+_EVERYTHING = re.compile(
+    r"\b(?:everything|anything|whatever|all (?:the )?(?:files|data|folders) (?:on|from|in|of)|wip\w+"
+    r"|format\w*|alles|tout|todo|tutto)\b",
+    re.I,
+)
 _DELETION = re.compile(
     r"\b(?:delet|remov|eras|drop|purg|prun|wip|clean|clear|tidy|discard|destroy|uninstall|get rid|throw away"
     r"|trash|empty|reset|undo|revert|rm\b|rmdir|unlink|dedup|free up|lösch|entfern|räum|aufräum|bereinig"
@@ -43,6 +56,20 @@ def asks_for_deletion(request: str) -> bool:
 def asks_for_change(goal: str) -> bool:
     """Whether a task wants something changed; a question does not."""
     return _CHANGE.search(goal) is not None and not _QUESTION.match(goal)
+
+
+def beyond_yes(rules: Iterable[str], request: str, *, is_read_only: bool) -> str:
+    """Why a call needs a person even with `--yes`, in one clause; empty when it does not.
+
+    A whole workspace is too much to lose on a word that may have been meant otherwise, and a request to
+    wipe a machine makes every call suspect that changes something.
+    """
+    if WHOLE_WORKSPACE in rules:
+        return "it deletes the whole workspace"
+    wipes = asks_for_deletion(request) or re.search(r"\bformat", request, re.I)
+    if not is_read_only and wipes and _MACHINE.search(request) and _EVERYTHING.search(request):
+        return "the request asks to delete everything on a machine"
+    return ""
 
 
 def is_unasked(
