@@ -191,9 +191,9 @@ class Branches:
         found: list[Step] = []
         for part in self.lineage(branch):
             rows = self._connection.execute(
-                f"select {_STEP} from steps where branch=? and number < ifnull(?, 1e18)"  # noqa: S608
+                f"select {_STEP} from steps where run=? and branch=? and number < ifnull(?, 1e18)"  # noqa: S608
                 " order by number, id",
-                (part.branch, part.before),
+                (branch.run, part.branch, part.before),
             )
             found = [*(Step(*row) for row in rows), *found]
         return found

@@ -111,8 +111,10 @@ def scope() -> dict[str, str]:
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of the environment that must never be written down."""
+    """Values of the environment that must never be written down, also as JSON and as JSON within JSON."""
     found = {v for k, v in environment.items() if _SECRET_NAME.search(k) and len(v) >= 8}
+    for _ in range(2):
+        found |= {json.dumps(v, ensure_ascii=ascii_only)[1:-1] for v in found for ascii_only in (True, False)}
     return tuple(sorted(found, key=len, reverse=True))
 
 
@@ -121,6 +123,21 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "[redacted]")
     return _SECRET_SHAPE.sub("[redacted]", text)
+
+
+def unsecret(value: Any, secrets: Iterable[str]) -> Any:
+    """A JSON value as it may be written down; names at its top are ours and stay."""
+    return {key: _clean(each, secrets) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def _clean(value: Any, secrets: Iterable[str]) -> Any:
+    if isinstance(value, str):
+        return writable(redact(value, secrets))
+    if isinstance(value, list):
+        return [_clean(each, secrets) for each in value]
+    if isinstance(value, dict):
+        return {_clean(key, secrets): _clean(each, secrets) for key, each in value.items()}
+    return value
 
 
 def writable(text: str) -> str:
@@ -210,7 +227,7 @@ class Journal:
     def write(self, kind: Kind, *, call: str = "", seconds: float | None = None, **fields: Any) -> Event:
         """Store one event, mirror it, tell the listeners; raises StorageError when the disk refuses."""
         node, step, agent = (_SCOPE.get().get(name, "") for name in ("node", "step", "agent"))
-        text = writable(redact(json.dumps(fields, ensure_ascii=False, default=str), self._secrets))
+        text = json.dumps(self._plain(fields), ensure_ascii=False)
         row = (time.time(), self.run, self.branch, self.turn, node, step, agent, kind, call, seconds, text, 1)
         link = chained(self._marks.hash, row)
         try:
@@ -257,8 +274,7 @@ class Journal:
 
     def is_same(self, recorded: Any, value: Any) -> bool:
         """Whether a value is what was recorded, secrets aside."""
-        text = writable(redact(json.dumps(value, ensure_ascii=False, default=str), self._secrets))
-        return bool(json.loads(text) == recorded)
+        return bool(self._plain({"value": value})["value"] == recorded)
 
     def keep(self, text: str) -> str:
         """Store a long text once, without its secrets; returns its digest, for `kept`."""
@@ -280,6 +296,10 @@ class Journal:
         self._mirror.close()
         with suppress(sqlite3.Error):
             self._connection.execute("update runs set head=? where id=?", (self._marks.hash, self.run))
+
+    def _plain(self, fields: dict[str, Any]) -> Any:
+        """Fields as plain JSON values without secrets."""
+        return unsecret(json.loads(json.dumps(fields, default=str)), self._secrets)
 
     def _sync(self, mode: Literal["full", "normal"]) -> None:
         self._connection.execute(f"pragma synchronous={mode}")
@@ -304,15 +324,15 @@ def _marks(connection: sqlite3.Connection, place: Place) -> Marks:
     tasks: set[str] = set()
     for part in place.seen:
         last = connection.execute(
-            "select max(number) from steps where branch=? and number < ifnull(?, 1e18)",
-            (part.branch, part.before),
+            "select max(number) from steps where run=? and branch=? and number < ifnull(?, 1e18)",
+            (place.run, part.branch, part.before),
         ).fetchone()[0]
         number = max(number, last or 0)
         tasks |= {
             task
             for (task,) in connection.execute(
-                "select task from steps where branch=? and turn=? and number < ifnull(?, 1e18)",
-                (part.branch, place.turn, part.before),
+                "select task from steps where run=? and branch=? and turn=? and number < ifnull(?, 1e18)",
+                (place.run, part.branch, place.turn, part.before),
             )
         }
     return Marks(seq, link or "", number, tasks)
@@ -329,9 +349,10 @@ def seen_by(
 ) -> list[Event]:
     """The stored events that a branch sees, of one turn or of all, oldest first."""
     condition, values = seen_events(lineage)
+    of_turn = "" if turn is None else " and turn=?"
     rows = connection.execute(
-        f"select {_COLUMNS} from events where run=? and ifnull(turn=?, true) and {condition} order by seq",  # noqa: S608
-        (run, turn, *values),
+        f"select {_COLUMNS} from events where run=?{of_turn} and {condition} order by seq",  # noqa: S608
+        (run, *([] if turn is None else [turn]), *values),
     )
     return [_event(row) for row in rows]
 
@@ -362,6 +383,8 @@ def broken_links(connection: sqlite3.Connection, run: str) -> list[str]:
     Rows written before chaining was introduced have no hash and are not covered.
     """
     before, found, known = "", [], set()
+    # Read first: a run that works meanwhile moves it on.
+    head = connection.execute("select head from runs where id=?", (run,)).fetchone()
     rows = connection.execute(f"select hash, {_COLUMNS} from events where run=? order by seq", (run,))  # noqa: S608
     for link, seq, *row in rows:
         if link is None:
@@ -370,7 +393,6 @@ def broken_links(connection: sqlite3.Connection, run: str) -> list[str]:
             found.append(f"{run}: event {seq} ({row[7]}) was changed, or one before it is missing")
         before = link
         known.add(link)
-    head = connection.execute("select head from runs where id=?", (run,)).fetchone()
     if head and head[0] and head[0] not in known:
         found.append(f"{run}: events at its end are missing")
     return found

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,12 @@ def _make_main_branches(db: Database) -> None:
     db.execute("update events set branch=run")
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, migrate_budgets]
+def _fourth(db: Database) -> None:
+    """Version 4: a turn's events are found without reading those of the turns before it."""
+    db.execute("create index if not exists events_turn on events (run, turn, seq)")
+
+
+MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, migrate_budgets, _fourth]
 
 
 def open_state(root: Path) -> sqlite3.Connection:
@@ -151,6 +157,7 @@ def open_state(root: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        _check_ours(connection)
         connection.execute(f"pragma page_size={PAGE_BYTES}")
         connection.execute("pragma journal_mode=wal")
         connection.execute("pragma synchronous=full")
@@ -162,6 +169,23 @@ def open_state(root: Path) -> sqlite3.Connection:
             raise
         raise StorageError(f"cannot use {path}: {error}; {_advice(error, path)}") from None
     return connection
+
+
+@contextmanager
+def explained(root: Path) -> Iterator[None]:
+    """Turn what SQLite says of the state file into a StorageError with what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        path = state_path(root)
+        raise StorageError(f"cannot use {path}: {error}; {_advice(error, path)}") from None
+
+
+def _check_ours(connection: sqlite3.Connection) -> None:
+    """Refuse a file of another program before anything is written to it."""
+    identifier = connection.execute("pragma application_id").fetchone()[0]
+    if identifier != APPLICATION_ID and connection.execute("select 1 from sqlite_master").fetchone():
+        raise StorageError("the state file was made by another program: move it away, and a new one is made")
 
 
 def _advice(error: Exception, path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import StorageError
-from orchestrator.events import Event, Journal, Place, read_events, redact, secrets_of
+from orchestrator.events import Event, Journal, Place, kept, read_events, redact, secrets_of
 from orchestrator.storage import open_state
 
 
@@ -74,3 +74,23 @@ def test_a_refusing_disk_is_a_clear_error(tmp_path: Path, connection: sqlite3.Co
     with pytest.raises(StorageError, match="orc resume r-1"):
         journal.write("note", text="x")
     journal.close()
+
+
+def test_a_secret_is_not_stored_as_json_either(
+    tmp_path: Path, connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = 'begin "key"\nsecond line'
+    monkeypatch.setenv("PRIVATE_KEY", secret)
+    monkeypatch.setenv("PIN_TOKEN", "10000000")
+    journal = Journal(connection, tmp_path, Place("r-1", 1))
+    event = journal.write("tool_result", text=secret, arguments={"content": [secret]}, bytes=10000000)
+    assert event.fields == {"text": "[redacted]", "arguments": {"content": ["[redacted]"]}, "bytes": 10000000}
+    nested = json.dumps({"arguments": json.dumps({"content": secret})})
+    assert "second line" not in kept(connection, journal.keep(nested))
+    journal.close()
+
+
+def test_a_turn_is_read_without_the_turns_before_it(connection: sqlite3.Connection) -> None:
+    query = "select fields from events where run='r' and turn=3 and branch='r' order by seq"
+    plan = connection.execute(f"explain query plan {query}").fetchall()
+    assert ["events_turn" in row[3] for row in plan] == [True]

@@ -178,3 +178,19 @@ def test_a_damaged_record_is_named(desk: Desk) -> None:
 def test_options_that_exclude_each_other_are_refused(desk: Desk, words: tuple[str, ...]) -> None:
     worked(desk)
     assert desk.orc("replay", *words).code == 2
+
+
+def test_a_branch_forked_after_a_model_answered_passes(desk: Desk) -> None:
+    run = worked(desk, [Call("run_command", command="echo x >> count"), Say("counted")])
+    assert desk.orc("fork", f"{run}@guardian").code == 0
+    turn = desk.work(None, [Say("counted again")], run=run, approves=True)
+    assert turn.answer == "counted again"
+    done = desk.orc("replay", run, "--check")
+    assert done.code == 0, done.out
+
+
+def test_a_prompt_that_looks_like_a_secret_passes(desk: Desk) -> None:
+    desk.orc("init", ".")
+    desk.write("agents/coder.md", f"{HEAD}---\nNever print sk-abcdefghijklmnopqrstuvwx.\n")
+    done = desk.orc("replay", worked(desk), "--check")
+    assert done.code == 0, done.out

@@ -51,6 +51,8 @@ class Recorded:
     events: list[Event]
     kept: Callable[[str], str]
     """Returns the text of a digest."""
+    cleaned: Callable[[str], str]
+    """Takes the secrets out of a text, as was done when it was recorded."""
     checked: int = 0
     """How many recorded things today's code has done again."""
     _queues: dict[tuple[str, ...], deque[Event]] = field(default_factory=dict)
@@ -83,7 +85,7 @@ class Recorded:
     def answer(self, where: dict[str, str], path: str, body: bytes) -> Exchange:
         """The recorded answer to a request; raises Diverged when the request is another one now."""
         queue = self._queues.get(("exchange", where.get("node", ""), where.get("step", ""), ""))
-        now = asked(body)
+        now = self._asked(body)
         if not now.messages and path in self._lookups:
             return exchange_of(self._lookups[path].fields, self.kept)
         if not queue:
@@ -96,6 +98,10 @@ class Recorded:
             raise Diverged(self._at(where), "the model is asked something else", _difference(before, now))
         self.checked += 1
         return exchange_of(event.fields, self.kept)
+
+    def _asked(self, body: bytes) -> Asked:
+        request = asked(body)
+        return Asked(tuple(map(self.cleaned, request.messages)), self.cleaned(request.options))
 
     def check(self, event: Event) -> None:
         """Compare an event of today's code with the recorded one; raises Diverged."""
@@ -151,28 +157,42 @@ class Recorded:
         return f"turn {self.turn}{step}, {where.get('node') or 'start'}"
 
 
-def turns_of(events: Iterable[Event], steps: Sequence[Step], kept: Callable[[str], str]) -> list[Recorded]:
+def turns_of(
+    events: Iterable[Event],
+    steps: Sequence[Step],
+    kept: Callable[[str], str],
+    cleaned: Callable[[str], str],
+) -> list[Recorded]:
     """Cut what a branch recorded into its turns; what a resumed run did over again counts once."""
     turns: dict[int, list[Event]] = {}
     for event in events:
         turns.setdefault(event.turn, []).append(event)
     return [
-        Recorded(turn, str(told[0].fields["request"]), _settled(told, steps), kept)
+        Recorded(turn, str(told[0].fields["request"]), _settled(told, steps), kept, cleaned)
         for turn, told in turns.items()
         if told[0].kind == "turn"
     ]
 
 
 def _settled(events: list[Event], steps: Sequence[Step]) -> list[Event]:
-    """Leave out what a node did that was cut off, since the resumed run did it again."""
+    """Leave out what a node did that was cut off, where a resumed run did it again."""
     settled: list[Event] = []
     for event in events:
         if event.kind == "resume":
-            under_way = [step for step in steps if step.seq < event.seq]
-            last = under_way[-1] if under_way else None
-            settled = [each for each in settled if last is None or not _is_undone(each, last)]
+            last = next((step for step in reversed(steps) if step.seq < event.seq), None)
+            if last is not None and _is_done_again(events, steps, last, event.seq):
+                settled = [each for each in settled if not _is_undone(each, last)]
         settled.append(event)
     return settled
+
+
+def _is_done_again(events: list[Event], steps: Sequence[Step], last: Step, resumed: int) -> bool:
+    """Whether the node that was the last to start did something after a run was resumed.
+
+    Where it had come to its end before, as when it was forked or stopped then, the next step follows.
+    """
+    upto = min((step.seq for step in steps if step.seq >= resumed), default=events[-1].seq)
+    return any(resumed < each.seq <= upto and each.node == last.node for each in events)
 
 
 def _is_undone(event: Event, step: Step) -> bool:

@@ -7,6 +7,7 @@ workspace, no trace in its state file. Agent files, prompts, policy and code are
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 from orchestrator.branches import Lineage, Seen
 from orchestrator.context import Context
 from orchestrator.errors import OrcError, StorageError, UsageError
-from orchestrator.events import Event, Journal, Place, kept, scope
+from orchestrator.events import Event, Journal, Place, kept, redact, scope, secrets_of, writable
 from orchestrator.history.comparing import events_of
 from orchestrator.history.points import Point
 from orchestrator.history.recorded import Diverged, Recorded, RecordEnds, turns_of
@@ -46,10 +47,12 @@ class Report:
 
 async def replay_strictly(root: Path, runs: Runs, point: Point) -> Report:
     """Replay a branch up to a point; raises UsageError when it has nothing to replay."""
+    secrets = secrets_of(os.environ)
     recorded = turns_of(
         events_of(runs, point),
         runs.branches.steps(point.branch),
         lambda digest: kept(runs.connection, digest),
+        lambda text: writable(redact(text, secrets)),
     )
     if not recorded:
         raise UsageError(f"{point.name} holds no turn that could be replayed")
