@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -201,3 +202,19 @@ def test_a_bad_branch_name_changes_nothing(desk: Desk, name: str) -> None:
     done = desk.orc("fork", first.outcome.run, f"--name={name}")
     assert done.code == 2
     assert len(desk.orc("branches", "list", first.outcome.run).out.splitlines()) == 1
+
+
+def test_a_fork_that_is_refused_leaves_the_files_alone(desk: Desk) -> None:
+    first = desk.work("@coder write a", [Call("write_file", path="a", content="new"), Say("wrote a")])
+    assert first.outcome is not None
+    done = desk.orc("fork", f"{first.outcome.run}@turn", "--files", "--name", "main")
+    assert done.code == 2
+    assert desk.text("a") == "new"
+
+
+def test_a_run_of_another_folder_can_be_forked_and_replayed(desk: Desk, tmp_path: Path) -> None:
+    first = desk.work("@coder what is here?", [Call("list_files"), Say("nothing")])
+    assert first.outcome is not None
+    root, desk.root = desk.root, tmp_path
+    assert desk.orc("fork", "-C", str(root), f"{first.outcome.run}@turn").code == 0
+    assert desk.orc("replay", "-C", str(root), f"{first.outcome.run}/main", "--check").code == 0

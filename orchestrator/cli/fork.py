@@ -31,9 +31,11 @@ def fork(point: str, name: str, say: str | None, files: bool, **options: Any) ->
     from orchestrator.history import forking, travel  # noqa: PLC0415
     from orchestrator.history.points import find_point  # noqa: PLC0415
 
-    with opened_runs(point) as (root, runs):
+    with opened_runs(point, options["workspace"]) as (root, runs):
         found = find_point(runs, point)
         with runs.lock(found.run.id):
+            if name:
+                runs.branches.check_name(found.run.id, name)
             moved = travel.to(root, runs, found) if files else None
             made = forking.fork(root, runs, found, name=name)
     click.echo(f"{made.id}/{made.branch_name} starts at {found.name}", err=True)

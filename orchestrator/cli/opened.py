@@ -11,21 +11,22 @@ import click
 
 from orchestrator.errors import UsageError
 from orchestrator.runs import Runs
-from orchestrator.storage import open_state, state_path
+from orchestrator.storage import explained, open_state, state_path
 from orchestrator.workspace.folders import nearest_workspace
 
 
 @contextmanager
-def opened_runs(wanted: str = "") -> Iterator[tuple[Path, Runs]]:
+def opened_runs(wanted: str = "", workspace: Path | None = None) -> Iterator[tuple[Path, Runs]]:
     """The workspace and its runs; raises UsageError when there are none."""
     if os.environ.get("NO_COLOR"):
         click.get_current_context().color = False
-    root = nearest_workspace(Path.cwd())
+    root = nearest_workspace(workspace or Path.cwd())
     if not state_path(root).exists():
         named = f" {wanted!r}" if wanted else ""
         raise UsageError(f'no run{named}: this workspace has no runs yet; start one with orc run "…"')
     connection = open_state(root)
     try:
-        yield root, Runs(connection, root)
+        with explained(root):
+            yield root, Runs(connection, root)
     finally:
         connection.close()

@@ -52,21 +52,22 @@ def replay(run_id: str | None, start: str | None, **options: Any) -> None:
     if options["strict"] or options["check"] or os.environ.get("CI", "").lower() in {"1", "true"}:
         _strictly(run_id, options)
     else:
-        _view(run_id, as_json=options["as_json"])
+        _view(run_id, options)
 
 
-def _view(run_id: str | None, *, as_json: bool) -> None:
+def _view(run_id: str | None, options: dict[str, Any]) -> None:
     from orchestrator.cli.runs import show_run  # noqa: PLC0415
 
-    with opened_runs(run_id or "") as (_, runs):
-        show_run(runs, runs.get(run_id) if run_id else runs.newest(), as_json=as_json)
+    with opened_runs(run_id or "", options["workspace"]) as (_, runs):
+        run = runs.get(run_id) if run_id else runs.newest()
+        show_run(runs, run, as_json=options["as_json"])
 
 
 def _what_if(start: str, options: dict[str, Any]) -> None:
     from orchestrator.history import forking  # noqa: PLC0415
     from orchestrator.history.points import find_point  # noqa: PLC0415
 
-    with opened_runs(start) as (root, runs):
+    with opened_runs(start, options["workspace"]) as (root, runs):
         point = find_point(runs, start)
         request = options["say"] or _request_after(runs, point)
         with runs.lock(point.run.id):
@@ -89,7 +90,7 @@ def _strictly(run_id: str | None, options: dict[str, Any]) -> None:
     from orchestrator.history.points import find_point  # noqa: PLC0415
     from orchestrator.history.strict import replay_strictly  # noqa: PLC0415
 
-    with opened_runs(run_id or "") as (root, runs):
+    with opened_runs(run_id or "", options["workspace"]) as (root, runs):
         point = find_point(runs, run_id or runs.newest().id)
         report = asyncio.run(replay_strictly(root, runs, point))
     _tell(report, as_json=options["as_json"])
