@@ -22,6 +22,9 @@ from orchestrator.storage import FOLDER
 
 RESUMABLE: frozenset[str] = frozenset({"running", "waiting", "stopped", "budget", "cut off"})
 
+_ALL = "all"
+"""Name of the lock that everyone shares who works on a run."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -136,11 +139,23 @@ class Runs:
     def lock(self, identifier: str) -> Iterator[None]:
         """Hold a run for this process; raises UsageError when another one has it."""
         self._locks.mkdir(parents=True, exist_ok=True)
-        with (self._locks / identifier).open("a") as file:
+        with (self._locks / _ALL).open("a") as all_runs, (self._locks / identifier).open("a") as file:
+            fcntl.flock(all_runs, fcntl.LOCK_SH)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{identifier} is being worked on by another process") from None
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold all runs, so that none is worked on; raises UsageError when one is. New ones wait."""
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with (self._locks / _ALL).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError("a run is being worked on here; do this when it has ended") from None
             yield
 
     def _is_locked(self, identifier: str) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from desk import Desk
 from scripted import Call, Reply, Say
 
+from orchestrator.runs import Runs
 from orchestrator.storage import open_state, state_path
 
 
@@ -164,3 +165,27 @@ def test_what_an_earlier_orc_kept_in_the_file_is_taken_over(desk: Desk, tmp_path
         tables = {name for (name,) in connection.execute("select name from sqlite_master")}
     connection.close()
     assert not {"checkpoints", "writes"} & tables
+
+
+def test_a_file_of_another_program_is_left_as_it_is(desk: Desk) -> None:
+    path = state_path(desk.root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table mine (a)")
+    connection.close()
+    before = path.read_bytes()
+    done = desk.orc("runs", "list")
+    assert done.code == 1
+    assert "another program" in done.err
+    assert path.read_bytes() == before
+
+
+def test_nothing_is_collected_while_a_run_works(desk: Desk) -> None:
+    run = worked(desk)
+    connection = open_state(desk.root)
+    with Runs(connection, desk.root).lock(run):
+        done = desk.orc("db", "gc")
+    connection.close()
+    assert done.code == 2
+    assert "being worked on" in done.err
+    assert desk.orc("db", "gc").code == 0

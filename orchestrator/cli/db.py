@@ -87,7 +87,7 @@ def gc() -> None:
     """Free what nothing stands on any more: removed branches, texts, snapshots."""
     from orchestrator.history import care  # noqa: PLC0415
 
-    with opened_runs() as (root, runs):
+    with opened_runs() as (root, runs), runs.alone():
         freed = care.gc(root, runs)
     click.echo(
         f"freed {freed['file']:,} bytes of the state file, {freed['snapshots']:,} of snapshots", err=True
