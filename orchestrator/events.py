@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.branches import Lineage, Seen, seen_events
 from orchestrator.errors import StorageError
+from orchestrator.redaction import redact, secrets_of, unsecret, writable
 from orchestrator.storage import FOLDER
 
 Kind = Literal[
@@ -101,48 +101,11 @@ _SCOPE: ContextVar[dict[str, str]] = ContextVar("scope", default={})  # noqa: B0
 
 _COLUMNS = "seq, at, run, branch, turn, node, step, agent, kind, call, seconds, fields, version"
 _STORED = _COLUMNS.removeprefix("seq, ")
-_SECRET_NAME = re.compile(r"(?i)(key|token|secret|passw|credential)")
-_SECRET_SHAPE = re.compile(r"\b(sk-[\w-]{16,}|gh[pousr]_\w{20,}|AKIA[0-9A-Z]{16}|xox[abpr]-[\w-]{10,})")
 
 
 def scope() -> dict[str, str]:
     """Node, step and agent that the events of this task belong to."""
     return dict(_SCOPE.get())
-
-
-def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of the environment that must never be written down, also as JSON and as JSON within JSON."""
-    found = {v for k, v in environment.items() if _SECRET_NAME.search(k) and len(v) >= 8}
-    for _ in range(2):
-        found |= {json.dumps(v, ensure_ascii=ascii_only)[1:-1] for v in found for ascii_only in (True, False)}
-    return tuple(sorted(found, key=len, reverse=True))
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """Replace known secrets, and what is shaped like one, by a mark."""
-    for secret in secrets:
-        text = text.replace(secret, "[redacted]")
-    return _SECRET_SHAPE.sub("[redacted]", text)
-
-
-def unsecret(value: Any, secrets: Iterable[str]) -> Any:
-    """A JSON value as it may be written down; names at its top are ours and stay."""
-    return {key: _clean(each, secrets) for key, each in value.items()} if isinstance(value, dict) else value
-
-
-def _clean(value: Any, secrets: Iterable[str]) -> Any:
-    if isinstance(value, str):
-        return writable(redact(value, secrets))
-    if isinstance(value, list):
-        return [_clean(each, secrets) for each in value]
-    if isinstance(value, dict):
-        return {_clean(key, secrets): _clean(each, secrets) for key, each in value.items()}
-    return value
-
-
-def writable(text: str) -> str:
-    """Replace halves of a surrogate pair, which models do write, by `?`: no file takes them."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import StorageError
-from orchestrator.events import Event, Journal, Place, kept, read_events, redact, secrets_of
+from orchestrator.events import Event, Journal, Place, kept, read_events
+from orchestrator.redaction import redact, secrets_of
 from orchestrator.storage import open_state
 
 

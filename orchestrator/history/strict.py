@@ -18,11 +18,12 @@ from typing import Any, NoReturn
 from orchestrator.branches import Lineage, Seen
 from orchestrator.context import Context
 from orchestrator.errors import OrcError, StorageError, UsageError
-from orchestrator.events import Event, Journal, Place, kept, redact, scope, secrets_of, writable
+from orchestrator.events import Event, Journal, Place, kept, scope
 from orchestrator.history.comparing import events_of
 from orchestrator.history.points import Point
 from orchestrator.history.recorded import Diverged, Recorded, RecordEnds, turns_of
 from orchestrator.llm.base import ChatModel
+from orchestrator.redaction import redact, secrets_of, writable
 from orchestrator.runs import Runs
 from orchestrator.settings import ModelSettings, Tier
 from orchestrator.snapshots import Snapshots

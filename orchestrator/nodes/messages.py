@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from orchestrator.events import writable
+from orchestrator.redaction import writable
 from orchestrator.state import SpecialistState
 
 FINISH = "finish"

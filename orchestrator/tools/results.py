@@ -13,8 +13,8 @@ import unicodedata
 from pathlib import Path
 
 from orchestrator.errors import ToolError
-from orchestrator.events import redact, secrets_of
 from orchestrator.llm.tokens import tokens
+from orchestrator.redaction import redact, secrets_of
 
 SCHEME = "results:"
 ID = re.compile(r"results:([0-9a-f]{16})")
