@@ -218,3 +218,14 @@ def test_a_run_of_another_folder_can_be_forked_and_replayed(desk: Desk, tmp_path
     root, desk.root = desk.root, tmp_path
     assert desk.orc("fork", "-C", str(root), f"{first.outcome.run}@turn").code == 0
     assert desk.orc("replay", "-C", str(root), f"{first.outcome.run}/main", "--check").code == 0
+
+
+def test_what_a_person_approved_is_asked_again_on_a_fork(desk: Desk) -> None:
+    def approve(_payload: Mapping[str, Any]) -> dict[str, Any]:
+        return {"decisions": [{"type": "approve"}]}
+
+    call = Call("run_command", command="cp count /opt/copied || true")
+    first = desk.work("@coder count and copy", [COUNT, call, Say("copied")], approver=approve)
+    assert first.outcome is not None
+    assert desk.orc("fork", f"{first.outcome.run}@tools").code == 0
+    assert isinstance(desk.work(None, [Say("again")], run=first.outcome.run).error, WaitingForApproval)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.branches import Branch
@@ -18,6 +19,7 @@ def fork(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "t
     """
     from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
 
+    point = _before_approval(runs, point)
     name = name or runs.branches.free_name(point.run.id, stem)
     runs.branches.check_name(point.run.id, name)
     with saver_of(root) as saver:
@@ -31,6 +33,15 @@ def fork(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "t
     journal.write("fork", point=point.name, name=name)
     journal.close()
     return run
+
+
+def _before_approval(runs: Runs, point: Point) -> Point:
+    """The point, or the approval right before it: what a person allowed, they allowed once."""
+    if point.step is None or point.step.node != "tools":
+        return point
+    before = [step for step in runs.branches.steps(point.branch) if step.number < point.step.number]
+    is_approved = bool(before) and before[-1].node == "approval"
+    return replace(point, step=before[-1]) if is_approved else point
 
 
 def switch(runs: Runs, run: Run) -> None:
