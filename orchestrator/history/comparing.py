@@ -53,11 +53,6 @@ class Comparison:
     lines: dict[str, list[str]]
     """By section, the lines of a unified diff, `-` for what only `a` has; empty where both are the same."""
 
-    @property
-    def is_same(self) -> bool:
-        """Whether the two went the same way."""
-        return not any(self.lines.values()) and self.a.snapshot == self.b.snapshot
-
 
 def compare(runs: Runs, a: Point, b: Point) -> Comparison:
     """Compare two points."""

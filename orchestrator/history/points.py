@@ -27,11 +27,6 @@ class Point:
         at = f"@{self.step.number}" if self.step else ""
         return f"{self.run.id}/{self.branch.name}{at}"
 
-    @property
-    def turn(self) -> int:
-        """The turn that it lies in; the turn to come where it lies between two."""
-        return self.step.turn if self.step else self.branch.turns
-
 
 def find_point(runs: Runs, text: str) -> Point:
     """The moment that a text names; raises UsageError with near matches."""
