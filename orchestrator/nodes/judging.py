@@ -1,0 +1,140 @@
+"""Judge one call: what the policy says of it, then steps that may only tighten that.
+
+A step sees the call in its situation and the verdict so far, and proposes another one or None.
+`tightest` stands between any two of them, so no step can loosen what was decided before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from langchain_core.messages import AnyMessage
+from langchain_core.messages.tool import ToolCall
+
+from orchestrator.context import Context
+from orchestrator.effects import WORST, Effects
+from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
+from orchestrator.nodes.messages import last_answer
+from orchestrator.safety.verdict import Call, Judgement
+from orchestrator.state import Brief, SpecialistState, Verdict
+from orchestrator.tools.base import Tool
+
+STRICTNESS = {"allow": 0, "ask": 1, "deny": 2}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A call, and what is known when it is judged."""
+
+    call: ToolCall
+    effects: Effects
+    judged: Judgement
+    """The policy's judgement, with all its findings."""
+    brief: Brief
+    """The user's words and the step of the plan."""
+    done: Sequence[AnyMessage]
+    """The messages of the step before the one that makes the call."""
+    context: Context
+
+
+Tighten = Callable[[Situation, Verdict], Verdict | None]
+"""Proposes a verdict in view of the one so far; None where it has nothing to add."""
+
+
+async def judge(call: ToolCall, state: SpecialistState, context: Context) -> Verdict:
+    """The verdict on a call; runs nothing and asks nobody."""
+    brief = state["brief"]
+    tool = context.tools.get(call["name"])
+    if tool is None or tool.name not in _offered(brief, context):
+        return _not_available(call, brief, context)
+    situation = await _situation(call, tool, state, context)
+    verdict = Verdict(
+        decision=situation.judged.decision,
+        rule=situation.judged.rule,
+        why=situation.judged.why,
+        inside=situation.judged.inside,
+        read_only=situation.judged.read_only,
+    )
+    for step in STEPS:
+        proposed = step(situation, verdict)
+        verdict = tightest(verdict, proposed) if proposed else verdict
+    return verdict
+
+
+def tightest(before: Verdict, proposed: Verdict) -> Verdict:
+    """The proposed verdict, held to the one before: no decision and no claim of harmlessness gets looser.
+
+    Of two equal decisions the proposed one gives the rule and the reason.
+    """
+    is_looser = STRICTNESS[proposed["decision"]] < STRICTNESS[before["decision"]]
+    decides = before if is_looser else proposed
+    return Verdict(
+        decision=decides["decision"],
+        rule=decides["rule"],
+        why=decides["why"],
+        inside=before["inside"] and proposed["inside"],
+        read_only=before["read_only"] and proposed["read_only"],
+    )
+
+
+def _offered(brief: Brief, context: Context) -> list[str]:
+    """Names of the tools that the step may use."""
+    allowed = brief["step"]["tools"]
+    return [name for name in context.agents[brief["step"]["agent"]].tools if not allowed or name in allowed]
+
+
+def _not_available(call: ToolCall, brief: Brief, context: Context) -> Verdict:
+    names = ", ".join(_offered(brief, context))
+    why = f"{brief['step']['agent']} has no tool {call['name']!r}; it has: {names}"
+    return Verdict(decision="deny", rule="tool.not-available", why=why, inside=True, read_only=False)
+
+
+async def _situation(call: ToolCall, tool: Tool, state: SpecialistState, context: Context) -> Situation:
+    agent = context.agents[state["brief"]["step"]["agent"]]
+    effects = tool.effects or WORST
+    asked = Call(
+        tool=tool.name,
+        arguments=call["args"],
+        effects=effects,
+        agent=agent.name,
+        approval=agent.approval,
+    )
+    return Situation(
+        call=call,
+        effects=effects,
+        judged=await asyncio.to_thread(context.policy.judge, asked),
+        brief=state["brief"],
+        done=[message for message in state["messages"] if message.id != last_answer(state).id],
+        context=context,
+    )
+
+
+def _wholesale(situation: Situation, verdict: Verdict) -> Verdict | None:
+    """Too much to lose on a word that may have been meant otherwise: `--yes` does not cover it."""
+    is_read_only = situation.judged.read_only or situation.effects.is_read_only
+    why = beyond_yes(_rules(situation), situation.brief["request"], is_read_only=is_read_only)
+    return _asking(WHOLESALE, why, verdict) if why else None
+
+
+def _unasked(situation: Situation, verdict: Verdict) -> Verdict | None:
+    """A deletion that the policy lets through and the user did not speak of."""
+    arguments, request = situation.call["args"], situation.brief["request"]
+    if verdict["decision"] != "allow" or not is_unasked(
+        _rules(situation), arguments, request, situation.done
+    ):
+        return None
+    return _asking(NOT_ASKED, "it deletes something, and the request does not speak of deleting", verdict)
+
+
+def _rules(situation: Situation) -> list[str]:
+    return [finding.rule for finding in situation.judged.findings]
+
+
+def _asking(rule: str, why: str, verdict: Verdict) -> Verdict:
+    return Verdict(decision="ask", rule=rule, why=why, inside=verdict["inside"], read_only=False)
+
+
+STEPS: tuple[Tighten, ...] = (_wholesale, _unasked)
+"""In this order."""

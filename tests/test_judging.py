@@ -1,0 +1,36 @@
+"""No step of the guardian's chain can loosen what was decided before it."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.nodes.judging import STRICTNESS, tightest
+from orchestrator.state import Verdict
+
+verdicts = st.builds(
+    Verdict,
+    decision=st.sampled_from(["allow", "ask", "deny"]),
+    rule=st.sampled_from(["a", "b"]),
+    why=st.just("why"),
+    inside=st.booleans(),
+    read_only=st.booleans(),
+)
+
+
+@given(verdicts, verdicts)
+def test_no_step_can_loosen_a_verdict(before: Verdict, proposed: Verdict) -> None:
+    after = tightest(before, proposed)
+    assert STRICTNESS[after["decision"]] == max(
+        STRICTNESS[verdict["decision"]] for verdict in (before, proposed)
+    )
+    assert after["inside"] <= before["inside"]
+    assert after["read_only"] <= before["read_only"]
+
+
+@given(verdicts, verdicts)
+def test_the_rule_that_is_shown_is_the_one_that_decided(before: Verdict, proposed: Verdict) -> None:
+    after = tightest(before, proposed)
+    assert (after["decision"], after["rule"]) in {
+        (verdict["decision"], verdict["rule"]) for verdict in (before, proposed)
+    }
