@@ -11,7 +11,8 @@ from scripted_sandbox import use
 
 from orchestrator.errors import ToolError
 from orchestrator.nodes.changes import UNCHANGED, files, told
-from orchestrator.nodes.proof import proof_of, sources_of
+from orchestrator.nodes.imports import forgotten
+from orchestrator.nodes.proof import named_in, proof_of, sources_of
 from orchestrator.nodes.repair import score
 
 SMALL = {"size": "small", "tool_calls": "json"}
@@ -173,3 +174,62 @@ def test_lines_past_the_end_are_refused_and_line_ends_kept(tmp_path: Path) -> No
         use("add_lines", tmp_path, path="f", place=9, text="x")
     use("add_lines", tmp_path, path="f", place="end", text="x\ny\n")
     assert (tmp_path / "f").read_bytes() == b"a\r\nx\r\ny\r\n"
+
+
+def test_a_forgotten_import_is_added_and_the_code_run_again(desk: Desk) -> None:
+    code = "print(json.dumps([1, 2]))"
+    script = [Call("run_python", code=code), Call("finish", answer="[1, 2]")]
+    turn = desk.work("@coder print a list as JSON", script, model=SMALL)
+    runs = [event.fields["arguments"]["code"] for event in turn.of("tool_intent")]
+    assert runs == [code, f"import json\n{code}"]
+    assert "exit code 0" in turn.requests[1].last
+
+
+def test_a_forgotten_import_goes_below_the_docstring_of_a_script(desk: Desk) -> None:
+    text = '#!/usr/bin/env python3\n"""Say it."""\n\nprint(Counter("aab")["a"])\n'
+    script = [Call("write_file", path="say.py", content=text), Call("finish", answer="it printed 2")]
+    turn = desk.work("@coder write say.py and run it", script, model=SMALL)
+    assert turn.answer == "it printed 2"
+    assert desk.text("say.py").splitlines()[1:3] == ['"""Say it."""', "from collections import Counter"]
+
+
+def test_a_name_that_python_does_not_bring_along_is_left_to_the_model() -> None:
+    assert forgotten("NameError: name 'json' is not defined", "json = json + 1") == ""
+    assert forgotten("NameError: name 'total' is not defined", "print(total.x)") == ""
+    assert forgotten("NameError: name 'datetime' is not defined", "datetime.now()") == (
+        "from datetime import datetime"
+    )
+
+
+def test_a_renaming_shows_all_uses_first_and_is_not_done_while_one_is_left(desk: Desk) -> None:
+    desk.write("shop.py", "def calc(prices):\n    return sum(prices)\n")
+    desk.write("main.py", "from shop import calc\n\nprint(calc([1, 2]))\n")
+    script = [
+        edit("def calc(", "def total(", "shop.py"),
+        Call("finish", answer="renamed"),
+        Call("run_command", command="sed -i 's/\\bcalc\\b/total/g' main.py"),
+        Call("finish", answer="renamed everywhere"),
+    ]
+    turn = desk.work("@coder rename the function calc to total", script, model=SMALL)
+    assert "main.py:3: print(calc([1, 2]))" in turn.requests[0].last
+    assert "calc is still in main.py (2)" in turn.requests[2].last
+    assert turn.answer == "renamed everywhere"
+
+
+def test_a_command_that_failed_after_its_work_is_not_done_again(desk: Desk) -> None:
+    desk.write("a.jpg", "a")
+    script = [
+        Call("run_command", command="mv a.jpg b_a.jpg; ls b_"),
+        Call("finish", answer="renamed"),
+        Call("finish", answer="a.jpg is b_a.jpg now"),
+    ]
+    turn = desk.work("@coder rename the pictures so that they begin with b_", script, model=SMALL)
+    assert "it did change files first" in turn.requests[2].last
+    assert turn.answer == "a.jpg is b_a.jpg now"
+
+
+@pytest.mark.parametrize(
+    "words", ["write to example.com about it", "write, e.g. to a list", "a node.js thing"]
+)
+def test_what_only_looks_like_a_file_is_none(words: str) -> None:
+    assert named_in(words) == []

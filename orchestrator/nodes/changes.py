@@ -12,6 +12,8 @@ NAMED = 8
 SHOWN_LINES = 15
 SHOWN_BYTES = 1_200
 UNCHANGED = "No file was changed."
+DONE_SO_FAR = "\nFiles: "
+"""How the line begins that says what a command changed."""
 
 Files = Mapping[str, tuple[int, int, int]]
 """Size, time of change in nanoseconds and inode by path."""
@@ -58,7 +60,7 @@ def told(before: Files | None, root: Path) -> str:
         return f"\n{UNCHANGED}"
     written = [*changed, *made]
     shown = _text(root / written[0]) if len(written) == 1 else ""
-    return f"\nFiles: {'; '.join(parts)}.{shown}"
+    return f"{DONE_SO_FAR}{'; '.join(parts)}.{shown}"
 
 
 def _verbs(made: list[str], changed: list[str], gone: list[str]) -> list[tuple[str, list[str]]]:

@@ -13,7 +13,9 @@ from pathlib import Path
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.messages.tool import ToolCall
 
-from orchestrator.nodes.proof import NAME, is_small_file, proof_of, sources_of
+from orchestrator.nodes.imports import failed_script, forgotten, import_place
+from orchestrator.nodes.proof import is_small_file, named_in, proof_of, sources_of
+from orchestrator.nodes.renames import places, renaming
 from orchestrator.nodes.repair import REPAIR, UNDONE, Calls, check_of, judged
 from orchestrator.nodes.rounds import MOVE, changed, is_run_of, passed, rounds_of
 from orchestrator.state import Brief
@@ -53,9 +55,11 @@ def next_move(
 
 
 def _opening(goal: str, root: Path, tools: Sequence[str]) -> Calls | None:
-    names = [name for name in NAME.findall(goal) if is_small_file(root / name)]
+    names = [name for name in named_in(goal) if is_small_file(root / name)]
     check = check_of(goal, root) if "run_command" in tools else ""
     names += sources_of(check, root)
+    if (names_of := renaming(goal)) and "search_files" in tools and places(names_of[0], root):
+        return "see where it is used", [("search_files", {"pattern": rf"\b{names_of[0]}\b"})]
     reads = [("read_file", {"path": name}) for name in list(dict.fromkeys(names))[:MOST_FILES]]
     if check:
         return "look at the files and see how the check fails", [*reads, _run(check)]
@@ -70,9 +74,13 @@ def _opening(goal: str, root: Path, tools: Sequence[str]) -> Calls | None:
 def _after(history: Sequence[AnyMessage], goal: str, root: Path) -> Calls | None:
     """What follows from the last results: a check after a change, a verdict on the change after a check."""
     rounds = rounds_of(history)
-    if not rounds or not RUN.search(goal):
+    if not rounds:
         return None
     message, results = rounds[-1]
+    if with_import := _with_import(message, results[-1].text, root):
+        return with_import
+    if not RUN.search(goal):
+        return None
     check = check_of(goal, root)
     if message.text != UNDONE and (wrote := changed(message, results)):
         command = check or _first_run(str(wrote[-1]["args"].get("path", "")), goal, root)
@@ -80,6 +88,25 @@ def _after(history: Sequence[AnyMessage], goal: str, root: Path) -> Calls | None
     if check and is_run_of(check, message) and not passed(results[-1]):
         return judged(history, check)
     return None
+
+
+def _with_import(message: AIMessage, output: str, root: Path) -> Calls | None:
+    """The same run with the import that it lacked; None where that is not what ended it."""
+    last = message.tool_calls[-1] if message.tool_calls else None
+    if last is None or "NameError" not in output:
+        return None
+    if last["name"] == "run_python":
+        code = str(last["args"].get("code", ""))
+        line = forgotten(output, code)
+        fixed = {**last["args"], "code": f"{line}\n{code}"}
+        return (f"`{line}` was missing", [("run_python", fixed)]) if line else None
+    script = failed_script(output, root) if last["name"] == "run_command" else ""
+    code = (root / script).read_text(encoding="utf-8", errors="replace") if script else ""
+    line, place = forgotten(output, code), import_place(code)
+    if not line or place is None:
+        return None
+    added = {"path": script, "place": place, "text": line}
+    return f"`{line}` is missing in {script}", [("add_lines", added), ("run_command", last["args"])]
 
 
 def _first_run(path: str, goal: str, root: Path) -> str:

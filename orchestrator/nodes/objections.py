@@ -13,12 +13,13 @@ from pathlib import Path
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
-from orchestrator.nodes.changes import UNCHANGED
+from orchestrator.nodes.changes import DONE_SO_FAR, UNCHANGED
 from orchestrator.nodes.circles import CUT_OFF
 from orchestrator.nodes.intent import asks_for_change, asks_for_deletion
 from orchestrator.nodes.messages import FINISH
 from orchestrator.nodes.moves import RUN
-from orchestrator.nodes.proof import NAME, is_small_file
+from orchestrator.nodes.proof import named_in
+from orchestrator.nodes.renames import left_over
 from orchestrator.nodes.repair import still_failing
 from orchestrator.nodes.rounds import WRITES, is_vain, passed
 from orchestrator.state import Brief, SpecialistState
@@ -27,10 +28,6 @@ _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?![\w])")
 _THOUSANDS = re.compile(r"(?<=\d)[,_ ](?=\d{3}\b)")
 _WRITE = re.compile(r"\b(?:writ|creat|generat|implement|erstell|schreib|écri|crée|crea|escrib)", re.I)
 _MOVE = re.compile(r"\b(?:renam|mov|benenn|verschieb|renomm|déplac|renombr|muev)", re.I)
-_EVERYWHERE = re.compile(
-    r"\b(?:every|everywhere|all|each|throughout|überall|alle|jede\w*|partout|tous|toutes|todas?|todos?)\b",
-    re.I,
-)
 _DENIES = re.compile(
     r"\b(?:did|was|has|were)(?: not|n't) (?:been )?(?:run|ran|execut|start|complet|finish)", re.I
 )
@@ -40,6 +37,10 @@ _FAILED = re.compile(r"\AError: .{0,200}|\Aexit code (?!0\b)\d+|^syntax error .*
 
 _ADMITS = re.compile(
     r"fail|error|could not|cannot|not possible|unable|did not|does not|exit code|fehl|erreur|error", re.I
+)
+_HALF_DONE = (
+    "The last call ended with {why}, but it did change files first; its result says which. Do not do that "
+    "again. If the files are as the task wants them, finish and say so; else do what is left."
 )
 CHANGING = frozenset({"write_file", "edit_file", "add_lines", "move_file", "delete_file"})
 RUNNING = frozenset({"run_command", "run_python"})
@@ -79,12 +80,14 @@ def _undone(
         return None
     if (name := _unwritten(goal, root)) and sent_back < 2:
         return Objection(f"{name} does not exist yet. Make it with write_file now.")
-    if sent_back < 2 and (left := _left_over(goal, messages, root)):
-        return Objection(f"Not everywhere yet: {left}. Replace it there too, for example with sed -i.")
+    if sent_back < 2 and (left := left_over(goal, messages, root)):
+        return Objection(f"Not everywhere yet: {left}")
     if failing := still_failing(goal, messages, root):
         return Objection(f"Not done: {failing} still fails. Repair the code, not the check.", is_grave=True)
     if failed := _FAILED.search(str(results[-1].content)):
         why = failed[0].strip()
+        if DONE_SO_FAR in results[-1].text:
+            return None if sent_back else Objection(_HALF_DONE.format(why=why))
         return Objection(f"Not done: the last call failed ({why}). Find out why, do it right.", is_grave=True)
     changes = [message for message in results if _may_have_changed(message)]
     if not changes and asks_for_change(goal) and sent_back < 2:
@@ -148,45 +151,21 @@ def _unwritten(goal: str, root: Path) -> str:
     """The first file that a task to write something names and that is not there."""
     if not _WRITE.search(goal) or asks_for_deletion(goal) or _MOVE.search(goal):
         return ""
-    return next((str(name) for name in NAME.findall(goal) if not (root / name).exists()), "")
-
-
-def _left_over(goal: str, messages: Sequence[AnyMessage], root: Path) -> str:
-    """Where words that an edit replaced still stand, when the task wants all of them replaced."""
-    if not _EVERYWHERE.search(goal):
-        return ""
-    calls = [call for m in messages if isinstance(m, AIMessage) for call in m.tool_calls]
-    for edit in (call["args"] for call in calls if call["name"] == "edit_file"):
-        words = _replaced(str(edit.get("old", "")), str(edit.get("new", "")))
-        path = root / str(edit.get("path", ""))
-        text = path.read_text(encoding="utf-8", errors="replace") if is_small_file(path) else ""
-        if len(words) > 2 and words in text:
-            return f"{words!r} is still {text.count(words)} times in {edit['path']}"
-    return ""
-
-
-def _replaced(old: str, new: str) -> str:
-    """The words in which an edit differs, without what is the same before and after them."""
-    before, after = old.split(), new.split()
-    while before and after and before[0] == after[0]:
-        before, after = before[1:], after[1:]
-    while before and after and before[-1] == after[-1]:
-        before, after = before[:-1], after[:-1]
-    return " ".join(before).strip(".,;:!?\"'()")
+    return next((str(name) for name in named_in(goal) if not (root / name).exists()), "")
 
 
 def _empty(goal: str, root: Path) -> str:
     """The first file that the step names and that holds nothing, unless emptiness is what was asked for."""
     if re.search(r"\b(?:empty|blank|touch|leer|vide|vac[ií])", goal, re.I):
         return ""
-    files = ((name, root / name) for name in NAME.findall(goal))
+    files = ((name, root / name) for name in named_in(goal))
     return next((str(name) for name, path in files if path.is_file() and not path.stat().st_size), "")
 
 
 def _untouched(brief: Brief, messages: Sequence[AnyMessage]) -> str:
     """The first file that the step names and that appears in no call and no result."""
     seen = _said(messages[1:])
-    names = NAME.findall(brief["step"]["goal"])
+    names = named_in(brief["step"]["goal"])
     return next((str(name) for name in names if name.rsplit("/", 1)[-1] not in seen), "")
 
 

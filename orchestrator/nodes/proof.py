@@ -10,8 +10,11 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-NAME = re.compile(r"(?<![\w/.@-])[\w-][\w./-]*\.[A-Za-z]\w{0,4}\b")
-"""A file name in a user's words."""
+_NAME = re.compile(r"(?<![\w/.@-])[\w-][\w./-]*\.[A-Za-z]\w{0,4}\b(?!\.\w)")
+_NO_FILE = re.compile(
+    r"\.(?:com|org|net|edu|gov|io|de|fr|es|eu|uk)\Z|\A\w\.\w\Z|\A(?:node|vue|next)\.js\Z", re.I
+)
+"""Host names, abbreviations and products, which look like files."""
 _MODULE = re.compile(r"\bpython3? -m (unittest|pytest)\b(?: ([\w./:-]+))?")
 _SCRIPT = re.compile(r"\b(?:python3?|bash|sh) ([\w./-]+\.(?:py|sh))\b")
 _TEST = re.compile(r"(?:\A|/)(?:test_|check)[\w-]*\.py\Z|_test\.py\Z")
@@ -27,9 +30,14 @@ def proof_of(goal: str, root: Path) -> str:
     for found in _SCRIPT.finditer(goal):
         if _TEST.search(found[1]) and is_small_file(root / found[1]):
             return f"python3 {shlex.quote(found[1])}"
-    named = [name for name in NAME.findall(goal) if is_test(name) and is_small_file(root / name)]
+    named = [name for name in named_in(goal) if is_test(name) and is_small_file(root / name)]
     tests = named or [path.relative_to(root).as_posix() for path in _tests_in(root)]
     return _run_of(tests[0], root) if len(tests) == 1 else ""
+
+
+def named_in(words: str) -> list[str]:
+    """The file names in a user's words, in their order."""
+    return [str(name) for name in _NAME.findall(words) if not _NO_FILE.search(name)]
 
 
 def is_test(name: str) -> bool:

@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
@@ -35,7 +36,7 @@ _ABOUT_TEST = re.compile(
 _NOT = re.compile(r"\b(?:do not|don't|never|without|not)\b", re.I)
 _WHOLE = re.compile(r"\A(\S+): lines? 1(?:–(\d+))? of (\d+)\n")  # noqa: RUF001 - as read_file writes it
 
-Calls = tuple[str, list[tuple[str, dict[str, str]]]]
+Calls = tuple[str, list[tuple[str, dict[str, Any]]]]
 """Why, then names and arguments."""
 
 
