@@ -168,14 +168,14 @@ class Session:
     @asynccontextmanager
     async def _opened(self, row: Run, loaded: Loaded, journal: Journal) -> AsyncIterator[tuple[Context, Any]]:
         """Everything that the turn needs, closed at its end."""
-        from orchestrator.checkpoints import open_saver  # noqa: PLC0415 - langgraph takes seconds
+        from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
         from orchestrator.nodes.keeping import keep_files  # noqa: PLC0415
         from orchestrator.workspace import assembly  # noqa: PLC0415
 
         async with AsyncExitStack() as stack:
             context = assembly.context(loaded, journal, model=self.options.model, approves=bool(row.approves))
             stack.push_async_exit(assembly.ending(context))
-            saver = await stack.enter_async_context(open_saver(self.root))
+            saver = await stack.enter_async_context(saver_of(self.root))
             journal.position = lambda: saver.position(row.branch)
             await keep_files(context)
             yield context, assembly.graph(self.root, context.agents, saver)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from acting import World, acting_graph
 from checkpointing import address, chat, put, saver_at, say, steps, talk, values
 from langchain_core.messages import AIMessage, HumanMessage
-from langgraph.checkpoint.base import WRITES_IDX_MAP
+from langgraph.checkpoint.base import WRITES_IDX_MAP, empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from orchestrator.checkpoints import Checkpointer, export_to, import_from, strict_serializer
 from orchestrator.errors import StorageError, UsageError
@@ -116,6 +118,43 @@ def test_reading_while_listing_waits_for_nobody(tmp_path: Path) -> None:
             if len(seen) == 100:
                 put(saver, {"n": 500})
         assert seen == list(range(199, -1, -1))
+
+
+def test_a_subgraph_s_checkpoint_is_as_old_as_its_parent_however_early_it_was_stored() -> None:
+    with Checkpointer(":memory:") as saver:
+        older, newer, lost = (empty_checkpoint() for _ in range(3))
+        put(saver, {}, address("t", "keeper"), step=1, parents={"": older["id"]})
+        put(saver, {}, address("t", "keeper"), step=2, parents={"": newer["id"]})
+        put(saver, {}, address("t", "keeper"), step=3, parents={"": lost["id"]})
+        at = saver.put(address(), older, {"step": 0}, {})
+        after = saver.put(at, newer, {"step": 1}, {})
+        for parent, seen in ((at, []), (after, [1])):
+            listed = list(saver.list(address("t", "keeper"), before=parent))
+            assert [one.metadata["step"] for one in listed] == seen
+        whole = list(saver.list({"configurable": {"thread_id": "t"}}, before=after))
+        assert [one.metadata["step"] for one in whole] == [0, 1]
+        first, *_ = [one.config for one in saver.list(address("t", "keeper")) if one.metadata["step"] == 2]
+        inside = saver.list(address("t", "keeper"), before=first)
+        assert [one.metadata["step"] for one in inside] == [1]
+
+
+def test_time_travel_gives_a_subgraph_no_memory_of_the_future(tmp_path: Path) -> None:
+    inner = [{"do": "append", "id": "c", "texts": ["x"]}, {"do": "ask", "id": "d", "question": "?"}]
+    actions = [{"do": "note", "id": "a", "note": 1}, {"do": "keeper", "id": "b", "inner": inner}]
+
+    async def travelled(saver: Any) -> list[int]:
+        graph = acting_graph(saver, World())
+        await graph.ainvoke({"todo": actions}, address(), durability="async")
+        history = [state async for state in graph.aget_state_history(address())]
+        await graph.ainvoke(None, history[1].config, durability="async")
+        return [one.metadata["step"] async for one in saver.alist(address("t", "keeper"))]
+
+    async def both() -> None:
+        async with AsyncSqliteSaver.from_conn_string(":memory:") as theirs:
+            with saver_at(tmp_path) as ours:
+                assert await travelled(ours) == await travelled(theirs) == [1, 0, -1, 1, 0, -1]
+
+    asyncio.run(both())
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])

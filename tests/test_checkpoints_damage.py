@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,13 @@ FORGERIES: dict[str, Callable[[str], tuple[str, bytes]]] = {
 }
 
 
+@dataclass
+class Mine:
+    """A type of a graph's own."""
+
+    n: int
+
+
 class Forger:
     """Writes a forgery instead of one text, so that it lies in the file with all hashes right."""
 
@@ -93,17 +100,24 @@ class Forger:
         return self.honest.loads_typed(data)
 
 
-@pytest.mark.parametrize("place", ["value", "item", "write", "metadata", "checkpoint"])
-@pytest.mark.parametrize("kind", [kind for kind in FORGERIES if kind != "pickle"])
-def test_a_forged_row_runs_nothing(tmp_path: Path, kind: str, place: str) -> None:
+@pytest.mark.parametrize("place", ["value", "item", "long", "inside", "write", "metadata", "checkpoint"])
+@pytest.mark.parametrize("kind", FORGERIES)
+def test_a_forged_row_runs_nothing_and_is_a_clear_error(tmp_path: Path, kind: str, place: str) -> None:
     ran, path = tmp_path / "ran", tmp_path / "forged.db"
-    forged = FORGERIES[kind](f"touch {ran}")
+    kept, forged = FORGERIES[kind](f"touch {ran}")
+    if place == "inside" and kept == "msgpack":
+        forged = ext(0, "collections", "deque", [ormsgpack.unpackb(forged, ext_hook=ormsgpack.Ext)])
     with Checkpointer.from_conn_string(path) as honest:
         say(honest, "talk", "hello")
         base = honest.get_tuple(CONFIG)
     assert base is not None
-    with Checkpointer(path, serde=Forger(forged)) as saver:
-        values = {"value": {"plain": "forge"}, "item": {"plain": ["forge", "x" * 500]}}.get(place, {})
+    with Checkpointer(path, serde=Forger((kept, forged))) as saver:
+        values = {
+            "value": {"plain": "forge"},
+            "inside": {"plain": "forge"},
+            "item": {"plain": ["forge", "x" * 500]},
+            "long": {"plain": [*map(str, range(20)), "forge", "x" * 500]},
+        }.get(place, {})
         marked = {"forge": True} if place == "checkpoint" else {}
         checkpoint: Any = {**base.checkpoint, "id": "1f1f", "channel_values": values, **marked}
         metadata: Any = {**base.metadata, **({"forge": True} if place == "metadata" else {})}
@@ -111,10 +125,35 @@ def test_a_forged_row_runs_nothing(tmp_path: Path, kind: str, place: str) -> Non
         if place == "write":
             saver.put_writes(at, [("plain", "forge")], "task")
     with Checkpointer.from_conn_string(path) as saver:
-        for read in (saver.get_tuple, lambda config: list(saver.list(config)), lambda _: saver.verify()):
-            with suppress(StorageError):
+        assert len(saver.verify()) == 1
+        for read in (saver.get_tuple, lambda config: list(saver.list(config))):
+            with pytest.raises(StorageError, match="damaged"):
                 read(CONFIG)
     assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ("msgpack", ext(0, "uuid", "UUID", "no number")),
+        ("msgpack", ext(99, "uuid")),
+        ("msgpack", b"\xc1"),
+        ("json", b"{"),
+        ("json", b"[" * 100_000),
+        ("json", b'{"lc": 2, "type": "constructor", "id": 7}'),
+    ],
+)
+def test_bytes_that_are_no_value_are_a_clear_error(content: tuple[str, bytes]) -> None:
+    with pytest.raises(StorageError, match="damaged"):
+        strict_serializer().loads_typed(content)
+
+
+def test_what_a_graph_allows_is_revived() -> None:
+    kept = strict_serializer().dumps_typed({"at": Path("x"), "mine": Mine(1)})
+    with pytest.raises(StorageError, match="Mine"):
+        strict_serializer().loads_typed(kept)
+    allowing = strict_serializer().with_msgpack_allowlist([Mine])
+    assert allowing.loads_typed(kept) == {"at": Path("x"), "mine": Mine(1)}
 
 
 def test_the_forgeries_do_run_where_everything_is_allowed(tmp_path: Path) -> None:

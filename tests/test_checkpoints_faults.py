@@ -133,7 +133,7 @@ def test_a_damaged_row_is_a_clear_message(file: Path, damage: str) -> None:
             assert saver.verify()
 
 
-@pytest.mark.parametrize("code", range(8))
+@pytest.mark.parametrize("code", range(7))
 def test_a_forged_row_runs_nothing(file: Path, tmp_path: Path, code: int) -> None:
     marker = tmp_path / "forged"
     call = ormsgpack.packb(["os", "system", f"touch {marker}", "system"])
@@ -148,6 +148,8 @@ def test_a_forged_row_runs_nothing(file: Path, tmp_path: Path, code: int) -> Non
     connection.commit()
     connection.close()
     with Checkpointer(file) as saver:
-        values(saver)
-        list(saver.list(None))
+        with pytest.raises(StorageError, match="damaged"):
+            values(saver)
+        with pytest.raises(StorageError, match="damaged"):
+            list(saver.list(None))
     assert not marker.exists()

@@ -9,7 +9,7 @@ from orchestrator.checkpoints.decoding import Decoder
 from orchestrator.checkpoints.elements import DICT, LIST, RAW, SPLICED, Serializer, spliced
 from orchestrator.checkpoints.heads import load
 from orchestrator.checkpoints.ink import Ink
-from orchestrator.checkpoints.nodes import named_in_row, numbers_in
+from orchestrator.checkpoints.nodes import named_in_row, numbers_in, values_in, values_in_row
 from orchestrator.checkpoints.records import Records
 from orchestrator.checkpoints.rows import END, PUT, WRITES, Rows, Step
 from orchestrator.errors import StorageError
@@ -77,8 +77,8 @@ def verify(rows: Rows, caches: Caches, serde: Serializer) -> list[str]:
     for number, kind, digest, data in rows.all_elements():
         if kind in {LIST, DICT} and caches.hasher(data) != digest:
             problems.append(f"element {number} is not what was written")
-        elif kind not in {LIST, DICT}:
-            problems += _told(lambda number=number: Decoder(caches, serde).fetch(rows, [number]), "element")  # type: ignore[misc]
+        else:
+            problems += _told(lambda row=(number, kind, data): _decode(rows, caches, serde, row), "element")  # type: ignore[misc]
     return list(dict.fromkeys(problems))
 
 
@@ -87,11 +87,26 @@ def _read(rows: Rows, caches: Caches, serde: Serializer, step: Step) -> None:
     decoder = Decoder(caches, serde)
     places = records.places(step)
     decoder.fetch(rows, places)
+    for place in places:
+        for value in values_in(place):
+            decoder.value(value)
     if step.kind != WRITES:
         kept, metadata, _ = records.head(step).fields()
         load(serde, kept, step.seq)
         load(serde, metadata, step.seq)
         records.parent_id(step)
+
+
+def _decode(rows: Rows, caches: Caches, serde: Serializer, row: tuple[int, int, bytes]) -> None:
+    number, kind, data = row
+    decoder = Decoder(caches, serde)
+    if kind not in {LIST, DICT}:
+        decoder.fetch(rows, [number])
+        if data:  # else it is the mark that `collect` leaves
+            decoder.value(number)
+        return
+    for value in values_in_row(data):
+        decoder.value(value)
 
 
 def _told(check: Callable[[], None], where: str) -> list[str]:

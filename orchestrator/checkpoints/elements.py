@@ -106,9 +106,9 @@ def typed(pair: tuple[str, bytes]) -> bytes:
 def untyped(plain: bytes) -> tuple[str, bytes]:
     """The inverse of `typed`; raises StorageError on bytes that it did not make."""
     code = plain[0] if plain else None
-    if code == _OTHER:
+    if code == _OTHER and len(plain) > 1:
         end = 2 + plain[1]
-        return plain[2:end].decode(), plain[end:]
+        return plain[2:end].decode(errors="replace"), plain[end:]
     if code not in _NAMES:
         raise damaged("an element of unknown type")
     return _NAMES[code], plain[1:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from orchestrator.checkpoints.elements import PACKED, RAW, damaged, pack, read_node, unpack, write_node
@@ -118,6 +118,24 @@ def named_in_row(data: bytes) -> set[int]:
     else:
         found = {number for place in rest[0].values() for number in numbers_in(place)}
     return found | ({base} if base else set())
+
+
+def values_in(place: Any) -> Iterator[bytes]:
+    """All values that are written in a place itself."""
+    if type(place) is bytes:
+        yield place
+    elif type(place) is list and len(place) == 2:
+        tag, inside = place
+        parts = inside if tag == AS_LIST else inside.values() if tag == AS_DICT else [inside]
+        for part in parts:
+            yield from values_in(part)
+
+
+def values_in_row(data: bytes) -> Iterator[bytes]:
+    """All values that are written in a row itself."""
+    _, *rest = read_node(_unpacked(data))
+    for place in rest[2] if len(rest) == 3 else rest[0].values():
+        yield from values_in(place)
 
 
 def _common(one: Sequence[Item], two: Sequence[Item]) -> int:

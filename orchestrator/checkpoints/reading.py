@@ -35,6 +35,15 @@ class Query(NamedTuple):
     limit: int | None = None
 
 
+class Moment(NamedTuple):
+    """The checkpoint before which a listing ends."""
+
+    checkpoint_id: str
+    ns: str
+    windows: list[Window]
+    order: int
+
+
 class Found(NamedTuple):
     """A checkpoint of a listing, and where it was found."""
 
@@ -42,6 +51,7 @@ class Found(NamedTuple):
     thread: str
     ns: str
     windows: list[Window]
+    before: Moment | None = None
 
 
 class Reader:
@@ -98,7 +108,7 @@ class Reader:
             for found in chunk:
                 step = rows.step(found.listed.seq)
                 # A step may have been pruned since it was listed.
-                if step is not None and self._fits(decoder, rows, step, wanted):
+                if step is not None and self._fits(decoder, rows, step, found, wanted):
                     where = Where(found.thread, found.ns, found.windows)
                     read.append(self._tuple(rows, decoder, step, where))
         return read
@@ -130,29 +140,23 @@ class Reader:
     ) -> list[Found]:
         """What was inserted before a checkpoint of any namespace."""
         place = place_of(before)
-        steps = [step for windows in spaces.values() for step in lineage.steps_on(rows, windows, place)]
-        bound = min((step.seq for step in steps if step.kind != WRITES), default=None)
-        if bound is None:
-            return [one for one in found if id_of(*one.listed.place) < before]
-        return [
-            one for one in found if one.listed.order < bound and not self._is_below(rows, one, before, bound)
-        ]
+        for ns, windows in spaces.items():
+            order = _order(rows, windows, place)
+            if order is not None:
+                moment = Moment(before, ns, windows, order)
+                return [one._replace(before=moment) for one in found if one.listed.order < order]
+        return [one for one in found if id_of(*one.listed.place) < before]
 
-    def _is_below(self, rows: Rows, one: Found, parent: str, bound: int) -> bool:
-        """Whether a subgraph's checkpoint, inserted before its parent's, was made under it all the same.
-
-        The two are written side by side, so this happens; it can only be among the last few steps.
-        """
-        if not one.ns or bound - one.listed.order > _CHUNK:
-            return False
-        step = rows.step(one.listed.seq)
-        return step is not None and parent.encode() in Records(rows, self._memory.caches).head(step).plain
-
-    def _fits(self, decoder: Decoder, rows: Rows, step: Step, wanted: Mapping[str, Any] | None) -> bool:
-        if not wanted:
+    def _fits(
+        self, decoder: Decoder, rows: Rows, step: Step, found: Found, wanted: Mapping[str, Any] | None
+    ) -> bool:
+        before = found.before if found.before is not None and found.before.ns != found.ns else None
+        if not wanted and before is None:
             return True
         metadata = load(decoder.serde, Records(rows, decoder.caches).head(step).fields()[1], step.seq)
-        return all(_field(metadata, key) == value for key, value in wanted.items())
+        if before is not None and not _is_earlier(rows, metadata, before):
+            return False
+        return all(_field(metadata, key) == value for key, value in (wanted or {}).items())
 
     def _tuple(
         self, rows: Rows, decoder: Decoder, step: Step, where: Where
@@ -219,6 +223,26 @@ def pending(steps: list[Step]) -> list[tuple[Write, heads.Place]]:
     return sorted(
         found.values(), key=lambda one: writes_sort_key(one[0].task_path, one[0].task_id, one[0].at)
     )
+
+
+def _order(rows: Rows, windows: list[Window], place: Place) -> int | None:
+    """The step at which a checkpoint was put first; None when it is not seen."""
+    steps = lineage.steps_on(rows, windows, place)
+    return next((step.seq for step in steps if step.kind != WRITES), None)
+
+
+def _is_earlier(rows: Rows, metadata: Mapping[str, Any], before: Moment) -> bool:
+    """Whether a subgraph's checkpoint was made under a parent from before the moment.
+
+    The two are written side by side, so it may have been inserted long before its own parent.
+    """
+    parents = metadata.get("parents")
+    parent = parents.get(before.ns) if isinstance(parents, Mapping) else None
+    if not isinstance(parent, str):
+        return True
+    order = _order(rows, before.windows, place_of(parent))
+    # A parent that never got into the file, or was pruned, has only its id.
+    return parent < before.checkpoint_id if order is None else order < before.order
 
 
 def _field(metadata: Mapping[str, Any], key: str) -> Any:

@@ -20,7 +20,6 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from orchestrator.checkpoints import care, lineage, threads
 from orchestrator.checkpoints.caches import Memory
@@ -28,6 +27,7 @@ from orchestrator.checkpoints.ink import Ink
 from orchestrator.checkpoints.operations import Change, PutCheckpoint, PutWrites
 from orchestrator.checkpoints.outline import Point, outline
 from orchestrator.checkpoints.reading import Query, Reader, Write
+from orchestrator.checkpoints.serializer import strict_serializer
 from orchestrator.checkpoints.store import SqliteStorage, Storage
 from orchestrator.checkpoints.threads import Choice
 from orchestrator.checkpoints.writer import Writer
@@ -36,14 +36,6 @@ Names: TypeAlias = list[str]
 Points: TypeAlias = list[Point]
 Levels: TypeAlias = list[tuple[str, int | None]]
 Full: TypeAlias = tuple[CheckpointTuple, list[Write]]
-
-
-def strict_serializer() -> JsonPlusSerializer:
-    """A serializer that revives LangChain messages and plain values, and nothing else.
-
-    The library's default imports and calls whatever a row names, so a forged row runs code.
-    """
-    return JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
 
 
 class Checkpointer(BaseCheckpointSaver[str]):
