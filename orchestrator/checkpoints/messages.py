@@ -18,8 +18,14 @@ CLASSES: dict[tuple[str, str], type[BaseMessage]] = {
 }
 KINDS = frozenset(CLASSES.values())
 _FIELDS = {cls: frozenset(cls.model_fields) for cls in KINDS}
-_CHECKED = ("tool_calls", "invalid_tool_calls", "usage_metadata", "additional_kwargs", "response_metadata")
-"""Fields that the class's own constructor looks into; a message with one filled goes through it."""
+_TYPES = {cls: cls.model_fields["type"].default for cls in KINDS}
+_CALL = frozenset({"name", "args", "id", "type"})
+_COUNTS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
+_DETAILS = {
+    "input_token_details": frozenset({"audio", "cache_creation", "cache_read"}),
+    "output_token_details": frozenset({"audio", "reasoning"}),
+}
+_TEXT_OR_NONE = frozenset({str, type(None)})
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 _set = object.__setattr__
 
@@ -86,8 +92,8 @@ def is_unchanged(message: BaseMessage, fields: dict[str, Any]) -> bool:
 def master_from(packed: bytes) -> Master | None:
     """The master of a message from its MessagePack bytes, or None when its class has to judge it.
 
-    The serializer would call the class's constructor, which takes ten times as long. For a message
-    without tool calls and metadata, which is most of them, it does nothing but check types.
+    The serializer would call the class's constructor, which takes ten times as long. For fields that are
+    already what it would make of them, it does nothing but check types.
     """
     try:
         found = ormsgpack.unpackb(packed, ext_hook=_message, option=ormsgpack.OPT_NON_STR_KEYS)
@@ -101,17 +107,66 @@ def _message(code: int, content: bytes) -> Master | None:
         raise TypeError
     module, name, fields, _ = ormsgpack.unpackb(content, ext_hook=_refuse, option=ormsgpack.OPT_NON_STR_KEYS)
     cls = CLASSES.get((module, name))
-    if cls is None or type(fields) is not dict or fields.keys() != _FIELDS[cls]:
-        return None
-    if any(fields.get(key) for key in _CHECKED) or type(fields["content"]) is not str:
-        return None
-    if cls is ToolMessage and (type(fields["tool_call_id"]) is not str or fields["artifact"] is not None):
-        return None
-    if not all(type(fields[key]) in {str, type(None)} for key in ("id", "name")):
-        return None
-    if type(fields["additional_kwargs"]) is not dict or type(fields["response_metadata"]) is not dict:
+    if cls is None or type(fields) is not dict or fields.keys() != _FIELDS[cls] or not _is_final(cls, fields):
         return None
     return _master(cls, fields)
+
+
+def _is_final(cls: type[BaseMessage], fields: dict[str, Any]) -> bool:
+    """Whether the constructor would take these fields over as they are."""
+    if not (
+        fields["type"] == _TYPES[cls]
+        and type(fields["content"]) is str
+        and type(fields["id"]) in _TEXT_OR_NONE
+        and type(fields["name"]) in _TEXT_OR_NONE
+        and type(fields["additional_kwargs"]) is dict
+        and "tool_calls" not in fields["additional_kwargs"]
+        and type(fields["response_metadata"]) is dict
+    ):
+        return False
+    if cls is AIMessage:
+        calls, usage = fields["tool_calls"], fields["usage_metadata"]
+        return (
+            fields["invalid_tool_calls"] == []
+            and type(calls) is list
+            and (not calls or all(map(_is_call, calls)))
+            and (usage is None or _is_usage(usage))
+        )
+    return cls is not ToolMessage or (
+        type(fields["tool_call_id"]) is str
+        and fields["artifact"] is None
+        and fields["status"] in {"success", "error"}
+    )
+
+
+def _is_call(call: Any) -> bool:
+    return (
+        type(call) is dict
+        and call.keys() == _CALL
+        and call["type"] == "tool_call"
+        and type(call["name"]) is str
+        and type(call["id"]) in _TEXT_OR_NONE
+        and type(call["args"]) is dict
+        and all(type(key) is str for key in call["args"])
+    )
+
+
+def _is_usage(usage: Any) -> bool:
+    if type(usage) is not dict or not usage.keys() >= _COUNTS:
+        return False
+    return all(
+        type(count) is int if key in _COUNTS else _is_detail(count, _DETAILS.get(key))
+        for key, count in usage.items()
+    )
+
+
+def _is_detail(detail: Any, known: frozenset[str] | None) -> bool:
+    return (
+        known is not None
+        and type(detail) is dict
+        and detail.keys() <= known
+        and all(type(count) is int for count in detail.values())
+    )
 
 
 def _refuse(_code: int, _content: bytes) -> None:
