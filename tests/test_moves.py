@@ -13,7 +13,7 @@ from orchestrator.errors import ToolError
 from orchestrator.nodes.changes import UNCHANGED, files, told
 from orchestrator.nodes.imports import forgotten
 from orchestrator.nodes.proof import named_in, proof_of, sources_of
-from orchestrator.nodes.repair import score
+from orchestrator.nodes.repair import asks_for_repair, score
 
 SMALL = {"size": "small", "tool_calls": "json"}
 WRONG = "def area(r):\n    return 3 * r\n"
@@ -233,3 +233,28 @@ def test_a_command_that_failed_after_its_work_is_not_done_again(desk: Desk) -> N
 )
 def test_what_only_looks_like_a_file_is_none(words: str) -> None:
     assert named_in(words) == []
+
+
+def test_to_be_told_what_fails_is_no_repair(desk: Desk) -> None:
+    desk.write("circle.py", WRONG)
+    desk.write("test_circle.py", TEST)
+    script = [Call("finish", answer="test_circle.py fails: area(2) is not 12")]
+    turn = desk.work("@coder run the tests and tell me which ones fail", script, model=SMALL)
+    assert commands(desk) == ["python3 test_circle.py"]
+    assert turn.answer == "test_circle.py fails: area(2) is not 12"
+    assert desk.text("circle.py") == WRONG
+
+
+@pytest.mark.parametrize(
+    ("goal", "is_repair"),
+    [
+        ("why does test_a.py fail?", False),
+        ("how many tests fail", False),
+        ("test_a.py fails with an AssertionError", True),
+        ("run the tests, tell me which fail and fix them", True),
+        ("is the sum in a.txt correct?", False),
+        ("make test_a.py pass", True),
+    ],
+)
+def test_a_repair_is_told_from_a_question_about_failures(goal: str, *, is_repair: bool) -> None:
+    assert asks_for_repair(goal) is is_repair

@@ -55,7 +55,12 @@ def asks_for_deletion(request: str) -> bool:
 
 def asks_for_change(goal: str) -> bool:
     """Whether a task wants something changed; a question does not."""
-    return _CHANGE.search(goal) is not None and not _QUESTION.match(goal)
+    return _CHANGE.search(goal) is not None and not is_question(goal)
+
+
+def is_question(goal: str) -> bool:
+    """Whether a task begins as a question does."""
+    return _QUESTION.match(goal) is not None
 
 
 def beyond_yes(rules: Iterable[str], request: str, *, is_read_only: bool) -> str:

@@ -14,19 +14,20 @@ from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.messages.tool import ToolCall
 
 from orchestrator.nodes.imports import failed_script, forgotten, import_place
+from orchestrator.nodes.intent import asks_for_change
 from orchestrator.nodes.proof import is_small_file, named_in, proof_of, sources_of
 from orchestrator.nodes.renames import places, renaming
-from orchestrator.nodes.repair import REPAIR, UNDONE, Calls, check_of, judged
+from orchestrator.nodes.repair import UNDONE, Calls, asks_for_repair, check_of, judged
 from orchestrator.nodes.rounds import MOVE, changed, is_run_of, passed, rounds_of
 from orchestrator.state import Brief
 
 MOST_FILES = 4
-RUN = re.compile(
-    r"\b(?:run|execut|tests?\b|unittest|try (?:it|out)|führ\w* .*aus|starte|lanc|exécut|ejecut|prueba)|"
-    + REPAIR.pattern,
-    re.I,
+_RUN = re.compile(
+    r"\b(?:run|execut|tests?\b|unittest|try (?:it|out)|führ\w* .*aus|starte|lanc|exécut|ejecut|prueba)", re.I
 )
-"""Tasks whose result can be tried out: something has to be run after the last change."""
+_RUN_TESTS = re.compile(
+    r"\b(?:run|execut|starte|führ|lanc|exécut|ejecut)\w*\b.*\b(?:unit)?(?:tests?|pruebas)\b", re.I
+)
 _DOCUMENTS = re.compile(
     r"\b(?:docs?|documents?|documentation|handbook|manual|guide|readme|runbook|wiki|handbuch|anleitung|doku\w*"
     r"|manuel|documentación)\b",
@@ -54,6 +55,11 @@ def next_move(
     )
 
 
+def is_tried_out(goal: str) -> bool:
+    """Whether a task's result can be tried out: then something has to be run after the last change."""
+    return _RUN.search(goal) is not None or asks_for_repair(goal)
+
+
 def _opening(goal: str, root: Path, tools: Sequence[str]) -> Calls | None:
     names = [name for name in named_in(goal) if is_small_file(root / name)]
     check = check_of(goal, root) if "run_command" in tools else ""
@@ -61,6 +67,9 @@ def _opening(goal: str, root: Path, tools: Sequence[str]) -> Calls | None:
     if (names_of := renaming(goal)) and "search_files" in tools and places(names_of[0], root):
         return "see where it is used", [("search_files", {"pattern": rf"\b{names_of[0]}\b"})]
     reads = [("read_file", {"path": name}) for name in list(dict.fromkeys(names))[:MOST_FILES]]
+    if not check and not asks_for_change(goal) and _RUN_TESTS.search(goal) and "run_command" in tools:
+        tests = proof_of(goal, root)
+        return ("run the tests", [_run(tests)]) if tests else None
     if check:
         return "look at the files and see how the check fails", [*reads, _run(check)]
     if reads and "read_file" in tools:
@@ -79,7 +88,7 @@ def _after(history: Sequence[AnyMessage], goal: str, root: Path) -> Calls | None
     message, results = rounds[-1]
     if with_import := _with_import(message, results[-1].text, root):
         return with_import
-    if not RUN.search(goal):
+    if not is_tried_out(goal):
         return None
     check = check_of(goal, root)
     if message.text != UNDONE and (wrote := changed(message, results)):

@@ -17,7 +17,7 @@ from orchestrator.nodes.changes import DONE_SO_FAR, UNCHANGED
 from orchestrator.nodes.circles import CUT_OFF
 from orchestrator.nodes.intent import asks_for_change, asks_for_deletion
 from orchestrator.nodes.messages import FINISH
-from orchestrator.nodes.moves import RUN
+from orchestrator.nodes.moves import is_tried_out
 from orchestrator.nodes.proof import named_in
 from orchestrator.nodes.renames import left_over
 from orchestrator.nodes.repair import still_failing
@@ -94,7 +94,7 @@ def _undone(
         return Objection(
             "Nothing has been changed yet, you have only looked. Make the change in the files now."
         )
-    if changes and RUN.search(goal) and not _is_proved(results):
+    if changes and is_tried_out(goal) and not _is_proved(results):
         return Objection("Nothing was run after the last change. Run it to see if it is so.", is_grave=True)
     return None
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
+from orchestrator.nodes.intent import is_question
 from orchestrator.nodes.proof import is_test, proof_of, sources_of
 from orchestrator.nodes.rounds import WRITES, Round, changed, is_move, is_run_of, passed, rounds_of
 
@@ -25,9 +26,16 @@ WARMTH = (0.0, 0.4, 0.7, 0.9)
 """Temperature by the number of tries so far."""
 MOST_CHARACTERS = 2_500
 """A source that is longer is not written anew, so its repair is left to the model."""
-REPAIR = re.compile(
-    r"\b(?:fix|repair|correct|debug|fail|pass\b|broken|bugs?\b|beheb|reparier|korrigier|fehl|corrig|répar|échou"
-    r"|arregl|repar|falla)",
+_MEND = re.compile(
+    r"\b(?:fix|repair|debug|correct (?:the|this|that|it|its|my|all|any)\b|(?:make|get|let)\b.*\bpass\b"
+    r"|beheb|reparier|korrigier|corrig|répar|arregl|repar)",
+    re.I,
+)
+"""Words that ask for a repair."""
+_WRONG = re.compile(r"\b(?:fail|pass\b|broken|bugs?\b|fehl|échou|falla)", re.I)
+_REPORT = re.compile(
+    r"\b(?:tell|say|show|report|list|count|how many|which|whether|nenne|sag\w*|zeig\w*|wie viele|welche\w*"
+    r"|dis|montre\w*|combien|quel\w*|dime|muestra|cu[aá]nt\w+|qu[eé])\b",
     re.I,
 )
 _ABOUT_TEST = re.compile(
@@ -42,7 +50,14 @@ Calls = tuple[str, list[tuple[str, dict[str, Any]]]]
 
 def check_of(goal: str, root: Path) -> str:
     """The check that a repair has to make pass; empty when the task is none or has none."""
-    return proof_of(goal, root) if REPAIR.search(goal) else ""
+    return proof_of(goal, root) if asks_for_repair(goal) else ""
+
+
+def asks_for_repair(goal: str) -> bool:
+    """Whether a failure is to be mended; to be told what fails is another task."""
+    if _MEND.search(goal):
+        return True
+    return _WRONG.search(goal) is not None and not (is_question(goal) or _REPORT.search(goal))
 
 
 def still_failing(goal: str, history: Sequence[AnyMessage], root: Path) -> str:
