@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from desk import Desk
-from scripted import Call
+from scripted import Call, Say
 from scripted_sandbox import use
 
 from orchestrator.errors import ToolError
 from orchestrator.nodes.changes import UNCHANGED, files, told
 from orchestrator.nodes.imports import forgotten
+from orchestrator.nodes.mending import proposal
 from orchestrator.nodes.proof import named_in, proof_of, sources_of
 from orchestrator.nodes.repair import asks_for_repair, score
 
@@ -31,17 +32,20 @@ def commands(desk: Desk) -> list[str]:
     ]
 
 
+def code(body: str) -> Say:
+    return Say(f"The mistake is in the formula.\n\n```python\ndef area(r):\n    return {body}\n```\n")
+
+
 def test_a_failing_check_is_run_first_and_after_each_change_and_vain_tries_are_undone(desk: Desk) -> None:
     desk.write("circle.py", WRONG)
     desk.write("test_circle.py", TEST)
-    script = [edit("3 * r", "3 * r + 0"), edit("3 * r", "3 * r * r"), Call("finish", answer="repaired")]
+    script = [code("3 * r + 0"), code("3 * r * r"), Call("finish", answer="repaired")]
     turn = desk.work("@coder test_circle.py fails, repair circle.py", script, model=SMALL)
     assert turn.answer == "repaired"
     assert "AssertionError" in turn.requests[0].last
-    assert "Tried and undone" in turn.requests[1].last
-    assert "3 * r + 0" in turn.requests[1].last
+    assert "return 3 * r\n" in turn.requests[1].last
     check = "python3 test_circle.py"
-    tried = [check, "edit_file", check]
+    tried = [check, "write_file", check]
     assert commands(desk) == ["read_file", "read_file", *tried, "write_file", *tried[1:]]
     assert desk.text("circle.py") == WRONG.replace("3 * r", "3 * r * r")
     assert [request["temperature"] for request in turn.requests] == [0.0, 0.4, 0.0]
@@ -50,15 +54,15 @@ def test_a_failing_check_is_run_first_and_after_each_change_and_vain_tries_are_u
 def test_a_change_that_brings_the_check_nearer_is_kept(desk: Desk) -> None:
     desk.write("circle.py", "def area(r):\n    return 4 * r\n")
     desk.write("test_circle.py", TEST)
-    script = [edit("4 * r", "3 * r"), edit("3 * r", "3 * r * r"), Call("finish", answer="repaired")]
+    script = [code("3 * r"), code("3 * r * r"), Call("finish", answer="repaired")]
     turn = desk.work("@coder test_circle.py fails, repair circle.py", script, model=SMALL)
     assert turn.answer == "repaired"
-    assert "2|     return 3 * r\n" in "\n".join(turn.requests[1].texts)
+    assert "return 3 * r\n" in turn.requests[1].last
     assert "line 4" in turn.requests[1].last
 
 
 def test_the_check_itself_is_not_changed_to_make_it_pass(desk: Desk) -> None:
-    desk.write("circle.py", WRONG)
+    desk.write("circle.py", WRONG + "# a long story\n" * 200)
     desk.write("test_circle.py", TEST)
     script = [
         edit("== 12", "== 6", "test_circle.py"),
@@ -70,13 +74,47 @@ def test_the_check_itself_is_not_changed_to_make_it_pass(desk: Desk) -> None:
     assert desk.text("test_circle.py") == TEST
 
 
-def test_an_answer_is_not_taken_while_the_check_fails(desk: Desk) -> None:
+def test_words_without_code_are_a_try_in_vain(desk: Desk) -> None:
     desk.write("circle.py", WRONG)
+    desk.write("test_circle.py", TEST)
+    script = [Say("It looks right to me."), code("3 * r * r"), Call("finish", answer="repaired")]
+    turn = desk.work("@coder make test_circle.py pass", script, model=SMALL)
+    assert [request["temperature"] for request in turn.requests] == [0.0, 0.4, 0.0]
+    assert turn.answer == "repaired"
+
+
+def test_an_answer_is_not_taken_while_the_check_fails(desk: Desk) -> None:
+    desk.write("circle.py", WRONG + "# a long story\n" * 200)
     desk.write("test_circle.py", TEST)
     script = [Call("finish", answer="done"), edit("3 * r", "3 * r * r"), Call("finish", answer="repaired")]
     turn = desk.work("@coder make test_circle.py pass", script, model=SMALL)
     assert "python3 test_circle.py still fails" in turn.requests[1].last
     assert turn.answer == "repaired"
+
+
+STACK = "class Stack:\n    def push(self, x):\n        self.x = x\n\n    def pop(self):\n        return 0\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "path", "content"),
+    [
+        ("```python\n# b.py\ny = 1\n```", "b.py", "y = 1\n"),
+        ("```\ndef pop(self):\n    return self.x\n```", "a.py", STACK.replace("return 0", "return self.x")),
+        (
+            "First:\n```python\nx\n```\nso:\n```python\nclass Stack:\n    pass\n```",
+            "a.py",
+            "class Stack:\n    pass\n",
+        ),
+        ("y = 2", "b.py", "y = 2"),
+        ("I do not know.", "a.py", STACK.rstrip()),
+    ],
+)
+def test_code_in_an_answer_becomes_a_file(answer: str, path: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(STACK)
+    (tmp_path / "b.py").write_text("y = 0\n")
+    (tmp_path / "test_a.py").write_text("from a import Stack\nfrom b import y\n")
+    call = proposal(answer, "python3 test_a.py", tmp_path).tool_calls[0]
+    assert call["args"] == {"path": path, "content": content}
 
 
 def test_a_script_is_run_once_it_is_written(desk: Desk) -> None:

@@ -120,6 +120,12 @@ class ChatModel(Protocol):
         """Close the connections that are kept for further calls."""
         ...
 
-    async def write(self, messages: Sequence[AnyMessage], *, on_text: OnText | None = None) -> str:
+    async def write(
+        self,
+        messages: Sequence[AnyMessage],
+        *,
+        on_text: OnText | None = None,
+        temperature: float | None = None,
+    ) -> str:
         """Answer in prose, streamed to `on_text`."""
         ...

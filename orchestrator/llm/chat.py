@@ -189,10 +189,17 @@ class Chat:
             return answer
         raise ModelRejected("the endpoint takes no form of structured answer")
 
-    async def write(self, messages: Sequence[AnyMessage], *, on_text: OnText | None = None) -> str:
+    async def write(
+        self,
+        messages: Sequence[AnyMessage],
+        *,
+        on_text: OnText | None = None,
+        temperature: float | None = None,
+    ) -> str:
         """Answer in prose, streamed to `on_text`; text that was shown is not shown again after a retry."""
         conversation = jsonmode.render(messages) if self._is_json else list(messages)
-        question = Question(conversation, self.settings.max_output_tokens, self.settings.temperature)
+        warmth = self.settings.temperature if temperature is None else temperature
+        question = Question(conversation, self.settings.max_output_tokens, warmth)
         return str((await self._caller.ask(question, on_text)).text)
 
 

@@ -59,9 +59,17 @@ class Chain:
         """Answer with a value of a schema; see ChatModel."""
         return await self._first(lambda model: model.fill(messages, schema), messages)
 
-    async def write(self, messages: Sequence[AnyMessage], *, on_text: OnText | None = None) -> str:
+    async def write(
+        self,
+        messages: Sequence[AnyMessage],
+        *,
+        on_text: OnText | None = None,
+        temperature: float | None = None,
+    ) -> str:
         """Answer in prose; what an earlier model wrote before it broke off is not taken back."""
-        return await self._first(lambda model: model.write(messages, on_text=on_text), messages)
+        return await self._first(
+            lambda model: model.write(messages, on_text=on_text, temperature=temperature), messages
+        )
 
     async def aclose(self) -> None:
         """Close the connections of all of them."""

@@ -1,4 +1,4 @@
-"""How a model is led at its next action: what it sees, which tools it is offered, at which temperature.
+"""How a model is led at its next action: what it is asked, which tools it is offered, at which temperature.
 
 All of it is for models that get stuck; a model that goes its way sees its conversation and all its tools.
 """
@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
 from orchestrator.nodes.intent import asks_for_change
 from orchestrator.nodes.messages import FINISH, last_answer
-from orchestrator.nodes.repair import TRIES, WARMTH, fresh_view, is_trial, spoilt, still_failing, tried
+from orchestrator.nodes.repair import TRIES, WARMTH, is_trial, spoilt, still_failing, tried
 from orchestrator.nodes.rounds import WRITES, is_move, is_vain
 from orchestrator.settings import ModelSettings
 from orchestrator.state import SpecialistState
@@ -28,14 +28,12 @@ RESTLESS = 0.8
 class Guidance:
     """What holds for one call of the model."""
 
-    seen: Sequence[AnyMessage]
-    """The conversation as the model gets it."""
     warmth: float | None = None
     """The temperature; None leaves it as it is set."""
     withheld: set[str] = field(default_factory=set)
     """Tools that are not offered."""
-    only: set[str] = field(default_factory=set)
-    """The tools that alone are offered, when there are any."""
+    mends: str = ""
+    """The failing check, when the next thing to do is to change the code that it tests."""
     gives_up: str = ""
     """Why the model is not asked any more."""
 
@@ -46,12 +44,11 @@ def guided(
     """Lead the next call; a small model repairs by trial while a check fails."""
     step = state["brief"]["step"]
     if model.size != "small" or not is_trial(step["goal"], history, root):
-        return Guidance(history, _warmth(state, model), _withheld(state))
+        return Guidance(_warmth(state, model), _withheld(state))
     check, count = still_failing(step["goal"], history, root), tried(history)
     return Guidance(
-        seen=fresh_view(history, check),
+        mends=check,
         warmth=WARMTH[min(count + step["id"].startswith("r"), len(WARMTH) - 1)],
-        only={"write_file" if count % 2 else "edit_file"},
         gives_up=f"{check} fails after {count} repairs; none of them was kept" if count >= TRIES else "",
     )
 
@@ -66,9 +63,7 @@ def unfit(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Texts for repeated calls and for calls that would spoil a repair, in which a repeat is none."""
     goal = state["brief"]["step"]["goal"]
-    if not is_trial(goal, state["messages"], root):
-        return again, {}
-    return {}, spoilt(message, goal, root)
+    return {} if is_trial(goal, state["messages"], root) else again, spoilt(message, goal, root)
 
 
 def _withheld(state: SpecialistState) -> set[str]:

@@ -1,8 +1,7 @@
 """Repair by trial: a small model proposes a change, code runs the check and keeps what helps.
 
-After a failure a small model argues with itself. So each try starts from the same place: the sources, the
-failing check, what was tried last, and a higher temperature. Edits and whole files take turns: a small
-model fails at exact edits, and it copies a whole file as it was.
+After a failure a small model argues with itself. So each try starts from the same place, the sources and
+the failing check, at a higher temperature.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage
 
 from orchestrator.nodes.intent import is_question
 from orchestrator.nodes.proof import is_test, proof_of, sources_of
@@ -174,35 +173,6 @@ def score(output: str) -> tuple[int, int]:
         return int(failed[1]), 0
     line = re.search(r"line (\d+), in <module>", output)
     return 1, -int(line[1]) if line else 0
-
-
-def fresh_view(history: Sequence[AnyMessage], check: str) -> list[AnyMessage]:
-    """The conversation as the model sees it at its next try: all up to the check, and what was tried last."""
-    starts = [index for index, message in enumerate(history) if _is_start(message, check)]
-    if not starts:
-        return list(history)
-    end = starts[-1] + 1
-    while end < len(history) and isinstance(history[end], ToolMessage):
-        end += 1
-    tries = [
-        (call["args"], result.text)
-        for message, results in rounds_of(history[end:])
-        for call, result in zip(message.tool_calls, results, strict=False)
-        if call["name"] in WRITES and not is_move(message)
-    ]
-    if not tries:
-        return list(history)
-    arguments, result = tries[-1]
-    shown = " ".join(message.text for message in history[:end])
-    text = str(arguments.get("content") or arguments.get("new") or arguments.get("text"))
-    lines = [line for line in text.splitlines() if line.strip() and line.strip() not in shown][:6]
-    said = "\n".join([
-        "Tried and undone, the check fails with it just the same:",
-        *lines,
-        "Try something else.",
-    ])
-    note = result if result.startswith("Error") else said
-    return [*history[:end], HumanMessage(note, id=f"{history[-1].id}-tried")]
 
 
 def _is_start(message: AnyMessage, check: str) -> bool:

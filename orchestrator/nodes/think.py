@@ -12,6 +12,7 @@ from orchestrator.context import Context, enter, until_killed
 from orchestrator.nodes.budget import within_step
 from orchestrator.nodes.compaction import compacted
 from orchestrator.nodes.guidance import guided
+from orchestrator.nodes.mending import proposal, question
 from orchestrator.nodes.messages import numbered
 from orchestrator.nodes.moves import next_move
 from orchestrator.nodes.prompts import brief_message, examples, system_prompt, tool_specs
@@ -49,18 +50,19 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     guide = guided(state, whole, model.settings, context.root)
     if guide.gives_up:
         return {"result": Result(status="failed", text=guide.gives_up)}
-    withheld = {spec.name for spec in specs} - guide.only if guide.only else guide.withheld
+    if guide.mends:
+        asked = question(brief["step"]["goal"], guide.mends, whole, context.root)
+        text = await until_killed(model.write(asked, temperature=guide.warmth), context)
+        repair = proposal(text, guide.mends, context.root)
+        return {"messages": [*task, numbered(repair, f"{prefix}.{number}")]}
     shown = examples() if small and model.settings.tool_calls == "json" else ()
     front = [system_prompt(agent, model.settings), *shown]
-    # A fresh view of the task has been cut short already, and is another one each time.
-    is_whole = len(guide.seen) == number
-    before = state.get("compaction") if is_whole else None
-    messages, cut = await compacted(front, guide.seen, before, specs, model, context)
+    messages, cut = await compacted(front, whole, state.get("compaction"), specs, model, context)
     answer = await until_killed(
-        model.act(messages, specs, temperature=guide.warmth, without=withheld), context
+        model.act(messages, specs, temperature=guide.warmth, without=guide.withheld), context
     )
     new = numbered(answer, f"{prefix}.{number}")
-    return {"messages": [*task, new], **(cut if is_whole else {})}
+    return {"messages": [*task, new], **cut}
 
 
 def _over_limit(agent: Agent, model: ModelSettings, history: list[AnyMessage]) -> str:
