@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -193,4 +194,53 @@ def test_a_prompt_that_looks_like_a_secret_passes(desk: Desk) -> None:
     desk.orc("init", ".")
     desk.write("agents/coder.md", f"{HEAD}---\nNever print sk-abcdefghijklmnopqrstuvwx.\n")
     done = desk.orc("replay", worked(desk), "--check")
+    assert done.code == 0, done.out
+
+
+def test_what_no_snapshot_holds_is_still_listed(desk: Desk) -> None:
+    with (desk.root / "huge.bin").open("wb") as huge:
+        huge.truncate((50 << 20) + 1)
+    os.mkfifo(desk.root / "pipe")
+    (desk.root / "out").symlink_to("/etc")
+    (desk.root / "up").symlink_to("../elsewhere")
+    for number in range(1_001):
+        desk.write(f"node_modules/{number}.js", "")
+    desk.write("src/deep/x.py", "1")
+    (desk.root / "src" / "deep" / "y.py").symlink_to("../z.py")
+    run = worked(desk, model={"tool_calls": "native", "size": "small"})
+    done = desk.orc("replay", run, "--check", "--json")
+    assert done.code == 0, done.out + done.err
+    assert json.loads(done.out)["notes"] == []
+
+
+def test_a_fork_is_replayed_among_the_files_that_it_went_on_with(desk: Desk) -> None:
+    run = worked(desk)
+    assert desk.orc("fork", f"{run}@router").code == 0
+    desk.write("new", "since")
+    (desk.root / "a").unlink()
+    turn = desk.work(None, WORK, run=run, approves=True)
+    assert turn.answer == "a holds 1"
+    done = desk.orc("replay", run, "--check", "--json")
+    assert done.code == 0, done.out + done.err
+    assert json.loads(done.out)["notes"] == []
+
+
+def test_files_that_changed_while_a_run_waited_are_those_it_is_replayed_among(desk: Desk) -> None:
+    def script(request: Request) -> Reply:
+        if request.wants == "Draft":
+            second = {"agent": "sysadmin", "goal": "read a", "after": [1]}
+            return Fill({"steps": [{"agent": "coder", "goal": "copy a"}, second]})
+        if request.wants == "text":
+            return Say("both done")
+        is_first = "Do only this part now: copy a" in request.texts[1]
+        if len(request["messages"]) > 2:
+            return Say("done")
+        return Call("run_command", command="cp a /opt/copied") if is_first else Call("list_files")
+
+    assert desk.work("@coder 1. copy a 2. read a", script).error is not None
+    desk.write("new", "since")
+    reject = {"decisions": [{"type": "reject", "message": "no"}]}
+    turn = desk.work(None, script, approver=lambda _: reject)
+    assert turn.outcome is not None
+    done = desk.orc("replay", turn.outcome.run, "--check")
     assert done.code == 0, done.out

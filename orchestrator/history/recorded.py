@@ -22,6 +22,8 @@ CHECKED = ("route", "plan", "verdict", "approval", "nudge", "step", "answer", "t
 """Kinds of events that today's code has to write just as they are recorded."""
 _IGNORED = frozenset({"by", "why", "confidence"})
 """Fields that explain and decide nothing."""
+END = 1 << 63
+"""Comes after every event."""
 SHOWN = 40
 """Lines of a difference that are shown; a longer one says how many there are."""
 
@@ -73,14 +75,19 @@ class Recorded:
         return any(event.kind == "answer" for event in self.events)
 
     @property
-    def snapshot(self) -> str:
-        """The files when the turn began; empty when they were not kept."""
-        return next((str(event.fields["id"]) for event in self.events if event.kind == "snapshot"), "")
+    def is_whole(self) -> bool:
+        """Whether all that models answered was kept: the first versions of orc kept their calls only."""
+        kinds = [event.kind for event in self.events]
+        return "model_call" not in kinds or "model" in kinds[: kinds.index("model_call")]
 
-    def files_after(self, call: str) -> str:
-        """The files as a call left them; empty when it changed none."""
-        results = (event for event in self.events if event.kind == "tool_result" and event.call == call)
-        return next((str(event.fields.get("after", "")) for event in results), "")
+    def files(self) -> str:
+        """The files before what comes next; empty when they were not kept."""
+        upto = min((queue[0].seq for queue in self._queues.values() if queue), default=END)
+        found = ""
+        for event in self.events:
+            if event.seq < upto and event.kind in {"snapshot", "tool_result"}:
+                found = str(event.fields.get("id") or event.fields.get("after") or found)
+        return found
 
     def answer(self, where: dict[str, str], path: str, body: bytes) -> Exchange:
         """The recorded answer to a request; raises Diverged when the request is another one now."""

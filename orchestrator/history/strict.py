@@ -57,6 +57,11 @@ async def replay_strictly(root: Path, runs: Runs, point: Point) -> Report:
     )
     if not recorded:
         raise UsageError(f"{point.name} holds no turn that could be replayed")
+    if older := next((turn.turn for turn in recorded if not turn.is_whole), 0):
+        raise UsageError(
+            f"turn {older} of {point.name} was recorded by an older orc, which did not keep what models "
+            f"answered; `orc runs show {point.run.name}` shows it, it cannot be checked"
+        )
     loaded = load(root)
     diverged: Diverged | None = None
     with tempfile.TemporaryDirectory(prefix="orc-replay-") as folder:
@@ -85,6 +90,7 @@ class Stage:
         self.graph = assembly.graph(root, loaded.agents, self.saver)
         self.snapshots = Snapshots(root)
         self.notes: list[str] = []
+        self.laid_out: str | None = None
 
     def close(self) -> None:
         """Close what was opened; the folder belongs to the caller."""
@@ -94,7 +100,7 @@ class Stage:
     async def play(self, turns: list[Recorded]) -> None:
         """Replay turns one after the other; raises Diverged."""
         for turn in turns:
-            self._lay_out(turn.snapshot, turn.turn)
+            self._lay_out(turn)
             _believe(self.connection, self.folder, self.run, turn.events)
             try:
                 await self._turn(turn)
@@ -108,7 +114,7 @@ class Stage:
             self.connection,
             self.folder,
             Place(self.run, turn.turn, lineage),
-            listeners=[turn.check, lambda event: self._follow(turn, event)],
+            listeners=[turn.check, lambda _: self._lay_out(turn)],
         )
         try:
             await self._drive(turn, self._context(turn, journal))
@@ -119,18 +125,18 @@ class Stage:
         finally:
             journal.close()
 
-    def _follow(self, turn: Recorded, event: Event) -> None:
-        """Bring the files to where a call left them that is answered from the record."""
-        if event.kind == "served" and (after := turn.files_after(event.call)):
-            self._lay_out(after, turn.turn)
-
-    def _lay_out(self, snapshot: str, turn: int) -> None:
+    def _lay_out(self, turn: Recorded) -> None:
+        """Bring the files to where they were when what comes next in the record began."""
+        snapshot = turn.files()
+        if snapshot == self.laid_out:
+            return
+        self.laid_out = snapshot
         try:
             if not snapshot:
                 raise StorageError("they were not kept")
             self.snapshots.lay_out(snapshot, self.folder)
         except StorageError as error:
-            self.notes.append(f"turn {turn}: its files are not at hand ({error}), so prompts may differ")
+            self.notes.append(f"turn {turn.turn}: its files are not at hand ({error}), so prompts may differ")
 
     def _context(self, turn: Recorded, journal: Journal) -> Context:
         from orchestrator.workspace import assembly  # noqa: PLC0415

@@ -71,10 +71,17 @@ class Keeping:
 
 
 async def keep_files(context: Context) -> None:
-    """Keep the files as a turn finds them, so that it can be replayed among them."""
-    known = any(event.kind == "snapshot" for event in context.journal.of_turn())
-    if known or context.snapshots is None:
+    """Keep the files as a turn finds them, at its start and when it goes on: a replay needs them."""
+    if context.snapshots is None:
         return
+    known = [_left_by(event) for event in context.journal.of_turn()]
     with suppress(StorageError):
         taken = await asyncio.to_thread(context.snapshots.take)
-        context.journal.write("snapshot", id=taken.id, left_out=list(taken.notes))
+        if taken.id != next(filter(None, reversed(known)), ""):
+            context.journal.write("snapshot", id=taken.id, left_out=list(taken.notes))
+
+
+def _left_by(event: Event) -> str:
+    """The snapshot that an event speaks of, if it does."""
+    name = {"snapshot": "id", "tool_result": "after"}.get(event.kind, "")
+    return str(event.fields.get(name, ""))

@@ -38,7 +38,7 @@ _SECOND = 1_000_000_000
 _TICK = 20_000_000
 """Nanoseconds; the kernel stamps files at most this late."""
 _TRIES = 3
-_SPECIAL = {
+SPECIAL = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -228,9 +228,9 @@ class Scan:
             except FileNotFoundError:
                 return None
             kind = stat.S_IFMT(found.st_mode)
-            if kind in _SPECIAL:
+            if kind in SPECIAL:
                 return Known(
-                    key_of(found), Entry("left", 0, str(found.st_ino), f"it is {_SPECIAL[kind]}"), True
+                    key_of(found), Entry("left", 0, str(found.st_ino), f"it is {SPECIAL[kind]}"), True
                 )
             with contextlib.suppress(FileNotFoundError):
                 if kind == stat.S_IFLNK:

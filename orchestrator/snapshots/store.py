@@ -34,6 +34,7 @@ from orchestrator.snapshots.objects import Objects
 from orchestrator.snapshots.planning import changed_paths, looked_at, make_plan
 from orchestrator.snapshots.restoring import Restoration
 from orchestrator.snapshots.scan import Opened, Scan
+from orchestrator.snapshots.standing_in import is_folder, stand_in, stays_inside
 from orchestrator.storage import FOLDER
 
 SPARED_SECONDS = 3_600.0
@@ -86,26 +87,32 @@ class Snapshots:
     def lay_out(self, snapshot: str, into: Path) -> None:
         """Write a snapshot into another folder, which holds nothing else afterwards but its own `.orc`.
 
-        For looking at: what was left out is missing, and no link leads out. Raises StorageError.
+        For looking at: what was left out, and what a link outside leads to, is there by name alone.
+        Raises StorageError.
         """
         with self._open():
             for old in into.iterdir():
                 if old.name != FOLDER:
                     shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
             for path, _, entry in self._trees.differences(self._objects.put("tree", b""), snapshot):
-                self._lay(entry, into / path)
+                self._lay(entry, path, into)
 
-    def _lay(self, entry: Entry, path: Path) -> None:
+    def _lay(self, entry: Entry, path: str, into: Path) -> None:
+        at = into / path
         if entry.kind == "folder":
-            path.mkdir(parents=True, exist_ok=True)
+            at.mkdir(parents=True, exist_ok=True)
         elif entry.kind == "file":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._objects.read(entry.id))
-            path.chmod(entry.mode | stat.S_IRUSR | stat.S_IWUSR)
+            at.parent.mkdir(parents=True, exist_ok=True)
+            at.write_bytes(self._objects.read(entry.id))
+            at.chmod(entry.mode | stat.S_IRUSR | stat.S_IWUSR)
         elif entry.kind == "link":
             target = os.fsdecode(self._objects.read(entry.id))
-            if not os.path.isabs(target) and ".." not in Path(target).parts:  # noqa: PTH117
-                path.symlink_to(target)
+            if stays_inside(path, target):
+                at.symlink_to(target)
+            else:
+                stand_in(at, is_folder=(self.root / path).is_dir())
+        elif entry.kind == "left":
+            stand_in(at, is_folder=is_folder(entry))
 
     def plan(self, edges: Sequence[Edge]) -> Plan:
         """What undoing calls would do; changes nothing. Raises StorageError.
