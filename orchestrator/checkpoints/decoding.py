@@ -81,7 +81,9 @@ class Decoder:
                     pieces.append(row)
                     self._leaves[number] = _PENDING
                 else:
-                    self._leaves[number] = self.caches.values.read(number, digest, unpack(kind, data))
+                    self._leaves[number] = self.caches.values.read(
+                        number, digest, self.caches.primers.plain(rows, kind, data)
+                    )
             missing = self._not_remembered(bases - {0} - stored.keys())
         for number in stored.keys() & numbers:
             self._grow(number, stored)
@@ -136,7 +138,7 @@ class Decoder:
         """Put the texts of other elements back into those that point at them."""
         split = {row[0]: spliced(row[3]) for row in pieces}
         bases = {
-            number: unpack(kind, data)
+            number: self.caches.primers.plain(rows, kind, data)
             for number, kind, _, data in rows.elements(list({fields[0] for fields in split.values()}))
         }
         for number, _, digest, _ in pieces:

@@ -26,6 +26,7 @@ from orchestrator.checkpoints.elements import (
     untyped,
 )
 from orchestrator.checkpoints.messages import KINDS, Master, fresh, is_unchanged, master_from, master_of
+from orchestrator.checkpoints.primers import Primers
 
 Tree: TypeAlias = "bytes | Element | list[Tree] | dict[str, Tree] | Snapshot"
 """Small values are their own bytes; everything that branches is a list or a dictionary."""
@@ -66,8 +67,9 @@ class Snapshot:
 class Values:
     """Encodes and decodes channel values; keeps what was stored or read lately."""
 
-    def __init__(self, hasher: Hasher) -> None:
+    def __init__(self, hasher: Hasher, primers: Primers) -> None:
         self._hash = hasher
+        self._primers = primers
         self._making = threading.Lock()
         self._seen: dict[int, Seen] = {}
         """By identity; the entry holds the object, so that the number stays its own."""
@@ -155,7 +157,7 @@ class Values:
         element.plain = plain
         texts = list(long_texts(item))
         if not self._splice(element, texts):
-            element.kind, element.data = pack(plain)
+            element.kind, element.data = self._primers.pack(plain)
             self._note_texts(element, texts)
         return element
 
