@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from orchestrator.checkpoints.caches import Caches
@@ -46,7 +48,7 @@ class Decoder:
         self.serde = serde
         self._leaves: dict[int, Leaf] = {}
         self._nodes: dict[int, Node] = {}
-        self._objects: dict[int | bytes, Any] = {}
+        self._objects: dict[int | bytes, BaseMessage] = {}
 
     def fetch(self, rows: Rows, places: Iterable[Place]) -> None:
         """Take in everything that the places name; raises StorageError for what is missing or damaged."""
@@ -172,24 +174,32 @@ class Decoder:
 
     def _items(self, items: list[int | bytes]) -> list[Any]:
         objects = self._objects
-        if all(map(objects.__contains__, items)):
-            return list(map(objects.__getitem__, items))
-        return [
-            objects[item]
-            if item in objects
-            else self._leaf(item)
-            if type(item) is int
-            else self.serde.loads_typed(untyped(item))  # type: ignore[arg-type]
-            for item in items
-        ]
+        others: dict[int, Any] = {}
+        if not all(map(objects.__contains__, items)):
+            new = [item for item in items if type(item) is int and item not in objects]
+            others = self._decode(new)
+        if not others:
+            with suppress(KeyError):
+                return list(map(objects.__getitem__, items))
+        return [self._item(item, others) for item in items]
+
+    def _item(self, item: int | bytes, others: dict[int, Any]) -> Any:
+        if type(item) is int:
+            return self._objects[item] if item in self._objects else others[item]
+        return self.serde.loads_typed(untyped(item))  # type: ignore[arg-type]
 
     def _leaf(self, number: int) -> Any:
         if number in self._objects:
             return self._objects[number]
-        value, is_message = self.caches.values.decode(self.serde, self._leaves[number])
-        if is_message:
-            self._objects[number] = value
-        return value
+        others = self._decode([number])
+        return others[number] if number in others else self._objects[number]
+
+    def _decode(self, numbers: list[int]) -> dict[int, Any]:
+        """Make objects of elements; remembers the messages and returns the other values."""
+        messages, others = self.caches.values.decode(self.serde, self._leaves, numbers)
+        for number, message in messages.items():
+            self._objects[number] = message
+        return others
 
 
 _PENDING: Any = ()

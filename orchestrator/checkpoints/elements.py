@@ -31,7 +31,8 @@ LONG = 160
 """Texts from this many characters on are looked for in earlier elements."""
 SMALL = 48
 """Bytes that are not worth compressing."""
-_CODES = {"msgpack": b"\0", "null": b"\1", "bytes": b"\2", "bytearray": b"\3"}
+MSGPACK = b"\0"
+_CODES = {"msgpack": MSGPACK, "null": b"\1", "bytes": b"\2", "bytearray": b"\3"}
 _NAMES = {code[0]: name for name, code in _CODES.items()}
 _OTHER = 255
 
