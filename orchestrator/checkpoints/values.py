@@ -96,7 +96,7 @@ class Values:
             return Snapshot(self.encode(serde, value.value))
         if type(value) is list and value:
             return self._encode_list(serde, value)
-        if type(value) is dict and len(value) > 1 and all(type(key) is str for key in value):
+        if type(value) is dict and value and all(type(key) is str for key in value):
             return self._encode_dict(serde, value)
         return self._encode_item(serde, value, INLINE)
 
