@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import zlib
 from itertools import product
 from pathlib import Path
+from uuid import UUID
 
 import ormsgpack
 import pytest
@@ -13,7 +15,9 @@ from checkpointing import address, put, saver_at, values
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from orchestrator.checkpoints import Checkpointer, store
-from orchestrator.checkpoints.elements import PRIMED, PRIMER, Hasher
+from orchestrator.checkpoints.dictionary import HEADS
+from orchestrator.checkpoints.elements import PRIMED, PRIMER, Hasher, write_node
+from orchestrator.checkpoints.heads import grow_writes
 from orchestrator.checkpoints.primers import Primers
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.errors import StorageError
@@ -110,8 +114,17 @@ def test_deleted_content_is_not_kept_as_a_primer(tmp_path: Path) -> None:
 
 def test_a_file_of_the_first_format_is_read_as_it_is_and_written_on(tmp_path: Path) -> None:
     with saver_at(tmp_path) as saver:
-        put(saver, {"messages": chatter(3, "old")})
+        config = put(saver, {"messages": chatter(3, "old")})
+        saver.put_writes(config, [("messages", chatter(1, "write"))], str(UUID(int=7)), "path")
+        saver.put_writes(config, [("notes", ["more"])], "no uuid")
     file = saver_path(tmp_path)
+    connection = sqlite3.connect(file)
+    for seq, data in connection.execute("select seq, data from ck_steps where kind=1").fetchall():
+        packer = zlib.compressobj(6, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, HEADS)
+        older = packer.compress(write_node(list(grow_writes(data, seq)))) + packer.flush()
+        connection.execute("update ck_steps set data=? where seq=?", (older, seq))
+    connection.commit()
+    connection.close()
     change(file, f"delete from ck_elements where kind={PRIMER}")
     change(file, "delete from ck_meta where name='primer'")
     change(file, "update ck_meta set value=1 where name='format'")
@@ -124,6 +137,12 @@ def test_a_file_of_the_first_format_is_read_as_it_is_and_written_on(tmp_path: Pa
 
     with saver_at(tmp_path) as saver:
         assert values(saver)["messages"] == chatter(3, "old")
+        found = saver.get_tuple(config)
+        assert found is not None
+        assert found.pending_writes == [
+            ("no uuid", "notes", ["more"]),
+            (str(UUID(int=7)), "messages", chatter(1, "write")),
+        ]
         assert version() == 1
         put(saver, {"messages": chatter(60, "old")})
         put(saver, {"messages": chatter(90, "old")})

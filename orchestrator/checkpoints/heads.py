@@ -9,8 +9,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from uuid import UUID
 
-from orchestrator.checkpoints.dictionary import HEADS
+from orchestrator.checkpoints.dictionary import HEADS, WRITES
 from orchestrator.checkpoints.elements import (
     Serializer,
     damaged,
@@ -22,6 +23,8 @@ from orchestrator.checkpoints.elements import (
 
 LONGEST_CHAIN = 24
 _WHOLE, _DELTA = b"\0", b"\1"
+_TEXT_ID, _UUID = b"\6", b"\7"
+"""How the task of pending writes is given. Format 1 has no such mark, and deflated data never begin so."""
 
 Place = Any
 """Where a value is: bytes (the value), a number (an element), or a list of these with a tag."""
@@ -85,14 +88,25 @@ class Writes(NamedTuple):
 
 def shrink_writes(writes: Writes) -> bytes:
     """What is stored for pending writes."""
-    return _deflate(write_node(list(writes)), HEADS)
+    task, *rest = writes
+    try:
+        number = UUID(task)
+    except ValueError:
+        number = None
+    if number is None or str(number) != task:
+        return _TEXT_ID + _deflate(write_node([task, *rest]), WRITES)
+    return _UUID + number.bytes + _deflate(write_node([None, *rest]), WRITES)
 
 
 def grow_writes(data: bytes, seq: int) -> Writes:
-    """The inverse of `shrink_writes`; raises StorageError on a damaged row."""
-    found = read_node(_inflate(data, HEADS, seq))
+    """The inverse of `shrink_writes`, and of what format 1 stored; raises StorageError on a damaged row."""
+    mark, start = data[:1], 17 if data[:1] == _UUID else 1
+    known = mark in {_UUID, _TEXT_ID}
+    found = read_node(_inflate(data[start:], WRITES, seq) if known else _inflate(data, HEADS, seq))
     if type(found) is not list or len(found) != 4:
         raise damaged(f"writes {seq}")
+    if mark == _UUID:
+        found[0] = str(UUID(bytes=data[1:17]))
     return Writes(*found)
 
 
