@@ -22,6 +22,7 @@ from orchestrator.checkpoints.elements import (
 )
 from orchestrator.checkpoints.heads import Place
 from orchestrator.checkpoints.nodes import (
+    AS_CHANGED,
     AS_DICT,
     AS_LIST,
     AS_SNAPSHOT,
@@ -31,6 +32,7 @@ from orchestrator.checkpoints.nodes import (
     base_of,
     grow_dict,
     grow_list,
+    items_at,
     numbers_in,
     numbers_of,
 )
@@ -125,7 +127,7 @@ class Decoder:
             )
 
     def _list_at(self, number: int) -> ListNode:
-        node = self._nodes[number]
+        node = self._nodes.get(number)
         if not isinstance(node, ListNode):
             raise damaged(f"element {number} is no list")
         return node
@@ -168,6 +170,8 @@ class Decoder:
                 return self._items(inside)
             if tag == AS_DICT:
                 return {key: self.value(part) for key, part in inside.items()}
+            if tag == AS_CHANGED:
+                return self._items(items_at(inside, self._list_at))
             if tag == AS_SNAPSHOT:
                 return _DeltaSnapshot(self.value(inside))
         raise damaged("a value of unknown shape")

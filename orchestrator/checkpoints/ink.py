@@ -12,6 +12,7 @@ from orchestrator.checkpoints.caches import Caches
 from orchestrator.checkpoints.elements import DICT, LIST, PRIMER, SPLICED, Element, write_node
 from orchestrator.checkpoints.heads import Place
 from orchestrator.checkpoints.nodes import (
+    AS_CHANGED,
     AS_DICT,
     AS_LIST,
     AS_SNAPSHOT,
@@ -20,6 +21,7 @@ from orchestrator.checkpoints.nodes import (
     Item,
     ListNode,
     Node,
+    changed_list,
     shrink_dict,
     shrink_list,
 )
@@ -114,12 +116,17 @@ class Ink:
         node = self._node(before)
         return node.items if isinstance(node, DictNode) else {}
 
-    def _list(self, items: list[Item], before: Place) -> int:
-        node = self._node(before)
+    def _list(self, items: list[Item], before: Place) -> Place:
+        number = before[1][0] if type(before) is list and before[0] == AS_CHANGED else before
+        node = self._node(number)
         old = node if isinstance(node, ListNode) else None
-        if old is not None and old.items == items:
-            return int(before)
-        data, depth = shrink_list(items, before if old is not None else 0, old)
+        if old is not None:
+            if old.items == items:
+                return int(number)
+            changed = changed_list(items, number, old)
+            if changed is not None:
+                return changed
+        data, depth = shrink_list(items, number if old is not None else 0, old)
         return self._add_node(LIST, data, ListNode(items, depth))
 
     def _dict(self, places: dict[str, Any], before: Place) -> int:
