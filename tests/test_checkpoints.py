@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import sqlite3
 import threading
 from pathlib import Path
@@ -49,8 +50,29 @@ def test_a_longer_list_costs_what_is_new(tmp_path: Path) -> None:
         for at in range(10):
             said = [*said, HumanMessage("more " * 60 + str(at), id=f"n{at}")]
             config = put(saver, {"messages": said}, config)
-        assert saver.stats()["elements"] == before + 20
+        assert saver.stats()["elements"] == before + 10
         assert values(saver)["messages"] == said
+
+
+def test_every_version_of_a_list_that_is_edited_all_over_comes_back(tmp_path: Path) -> None:
+    rng, said, versions = random.Random(5), talk(40), []
+    config = address()
+    for part in range(3):
+        with saver_at(tmp_path) as saver:
+            for step in range(60):
+                start = rng.randrange(len(said) + 1)
+                new = [
+                    HumanMessage("new " * 30, id=f"{part}-{step}-{n}")
+                    for n in range(rng.choice([0, 1, 2, 30]))
+                ]
+                said = [*said[:start], *new, *said[start + rng.choice([0, 1, 2, 20]) :]] or talk(12)
+                versions.append((config := put(saver, {"messages": said}, config), said))
+            assert saver.verify() == []
+    with saver_at(tmp_path) as saver:
+        for at, expected in rng.sample(versions, len(versions)):
+            assert values(saver, at)["messages"] == expected
+        saver.gc()
+        assert values(saver, versions[-1][0])["messages"] == said
 
 
 def test_what_a_caller_does_to_its_messages_is_its_own(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from orchestrator.checkpoints.elements import Hasher, Recent
 from orchestrator.checkpoints.heads import Head, Place
 from orchestrator.checkpoints.nodes import Node
+from orchestrator.checkpoints.primers import Primers
 from orchestrator.checkpoints.values import Values
 
 _HEADS, _TIPS, _NODE_ITEMS = 1 << 12, 1 << 9, 1 << 19
@@ -30,7 +31,8 @@ class Caches:
         self.epoch = epoch
         """The file's count of removals when this began."""
         self.hasher = Hasher(key)
-        self.values = Values(self.hasher)
+        self.primers = Primers(self.hasher)
+        self.values = Values(self.hasher, self.primers)
         self.heads: Recent[int, Head] = Recent(_HEADS)
         self.nodes: Recent[int, Node] = Recent(_NODE_ITEMS)
         self.tips: Recent[tuple[str, str, str], Tip] = Recent(_TIPS)

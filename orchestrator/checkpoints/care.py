@@ -6,10 +6,22 @@ from collections.abc import Callable, Iterable
 
 from orchestrator.checkpoints.caches import Caches
 from orchestrator.checkpoints.decoding import Decoder
-from orchestrator.checkpoints.elements import DICT, LIST, RAW, SPLICED, Serializer, spliced
+from orchestrator.checkpoints.elements import (
+    DICT,
+    LIST,
+    PRIMED,
+    PRIMER,
+    RAW,
+    SPLICED,
+    Serializer,
+    pack,
+    read_number,
+    spliced,
+)
 from orchestrator.checkpoints.heads import load
 from orchestrator.checkpoints.ink import Ink
 from orchestrator.checkpoints.nodes import named_in_row, numbers_in, values_in, values_in_row
+from orchestrator.checkpoints.primers import primer_fields
 from orchestrator.checkpoints.records import Records
 from orchestrator.checkpoints.rows import END, PUT, WRITES, Rows, Step
 from orchestrator.errors import StorageError
@@ -34,12 +46,36 @@ def collect(ink: Ink, caches: Caches) -> int:
     while todo:
         todo = {link for number in todo for link in links.get(number, ())} - needed
         needed |= todo
+    needed |= _primers(rows, caches, needed)
     unneeded = [(n, len(data)) for n, _, _, data in rows.all_elements() if n not in needed]
     if unneeded and unneeded[-1][0] == max(links):
         # The last one stays as a mark, so that its number is not given again.
         rows.blank_element(unneeded.pop()[0], RAW, caches.hasher(b""))
     rows.drop_elements(n for n, _ in unneeded)
     return freed + sum(size + _ROW_BYTES for _, size in unneeded)
+
+
+def _primers(rows: Rows, caches: Caches, needed: set[int]) -> set[int]:
+    """The primers that stay; what was packed against another one is packed again, without it.
+
+    A primer with an element that nobody needs would keep content that was deleted.
+    """
+    stay = {
+        n
+        for n, kind, _, data in rows.all_elements()
+        if kind == PRIMER and (members := primer_fields(data)[3]) and needed.issuperset(members)
+    }
+    again = [
+        n
+        for n, kind, _, data in rows.all_elements()
+        if n in needed and kind == PRIMED and read_number(data, 0)[0] not in stay
+    ]
+    for number in again:
+        for n, kind, _, data in rows.elements([number]):
+            rows.pack_again(n, *pack(caches.primers.plain(rows, kind, data)))
+    if rows.meta("primer") not in stay:
+        rows.set_meta("primer", 0)
+    return stay
 
 
 def _trim(rows: Rows, n: int) -> int:
@@ -75,9 +111,9 @@ def verify(rows: Rows, caches: Caches, serde: Serializer) -> list[str]:
                 problems += _told(lambda step=step: _read(rows, caches, serde, step), f"{thread.id!r} {ns!r}")  # type: ignore[misc]
     problems += [f"step {seq} belongs to no thread" for seq in rows.lost_steps()]
     for number, kind, digest, data in rows.all_elements():
-        if kind in {LIST, DICT} and caches.hasher(data) != digest:
+        if kind in {LIST, DICT, PRIMER} and caches.hasher(data) != digest:
             problems.append(f"element {number} is not what was written")
-        else:
+        elif kind != PRIMER:
             problems += _told(lambda row=(number, kind, data): _decode(rows, caches, serde, row), "element")  # type: ignore[misc]
     return list(dict.fromkeys(problems))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from orchestrator.checkpoints.caches import Caches
@@ -20,6 +22,7 @@ from orchestrator.checkpoints.elements import (
 )
 from orchestrator.checkpoints.heads import Place
 from orchestrator.checkpoints.nodes import (
+    AS_CHANGED,
     AS_DICT,
     AS_LIST,
     AS_SNAPSHOT,
@@ -29,6 +32,7 @@ from orchestrator.checkpoints.nodes import (
     base_of,
     grow_dict,
     grow_list,
+    items_at,
     numbers_in,
     numbers_of,
 )
@@ -46,7 +50,7 @@ class Decoder:
         self.serde = serde
         self._leaves: dict[int, Leaf] = {}
         self._nodes: dict[int, Node] = {}
-        self._objects: dict[int | bytes, Any] = {}
+        self._objects: dict[int | bytes, BaseMessage] = {}
 
     def fetch(self, rows: Rows, places: Iterable[Place]) -> None:
         """Take in everything that the places name; raises StorageError for what is missing or damaged."""
@@ -81,7 +85,9 @@ class Decoder:
                     pieces.append(row)
                     self._leaves[number] = _PENDING
                 else:
-                    self._leaves[number] = self.caches.values.read(number, digest, unpack(kind, data))
+                    self._leaves[number] = self.caches.values.read(
+                        number, digest, self.caches.primers.plain(rows, kind, data)
+                    )
             missing = self._not_remembered(bases - {0} - stored.keys())
         for number in stored.keys() & numbers:
             self._grow(number, stored)
@@ -121,7 +127,7 @@ class Decoder:
             )
 
     def _list_at(self, number: int) -> ListNode:
-        node = self._nodes[number]
+        node = self._nodes.get(number)
         if not isinstance(node, ListNode):
             raise damaged(f"element {number} is no list")
         return node
@@ -136,7 +142,7 @@ class Decoder:
         """Put the texts of other elements back into those that point at them."""
         split = {row[0]: spliced(row[3]) for row in pieces}
         bases = {
-            number: unpack(kind, data)
+            number: self.caches.primers.plain(rows, kind, data)
             for number, kind, _, data in rows.elements(list({fields[0] for fields in split.values()}))
         }
         for number, _, digest, _ in pieces:
@@ -164,30 +170,40 @@ class Decoder:
                 return self._items(inside)
             if tag == AS_DICT:
                 return {key: self.value(part) for key, part in inside.items()}
+            if tag == AS_CHANGED:
+                return self._items(items_at(inside, self._list_at))
             if tag == AS_SNAPSHOT:
                 return _DeltaSnapshot(self.value(inside))
         raise damaged("a value of unknown shape")
 
     def _items(self, items: list[int | bytes]) -> list[Any]:
         objects = self._objects
-        if all(map(objects.__contains__, items)):
-            return list(map(objects.__getitem__, items))
-        return [
-            objects[item]
-            if item in objects
-            else self._leaf(item)
-            if type(item) is int
-            else self.serde.loads_typed(untyped(item))  # type: ignore[arg-type]
-            for item in items
-        ]
+        others: dict[int, Any] = {}
+        if not all(map(objects.__contains__, items)):
+            new = [item for item in items if type(item) is int and item not in objects]
+            others = self._decode(new)
+        if not others:
+            with suppress(KeyError):
+                return list(map(objects.__getitem__, items))
+        return [self._item(item, others) for item in items]
+
+    def _item(self, item: int | bytes, others: dict[int, Any]) -> Any:
+        if type(item) is int:
+            return self._objects[item] if item in self._objects else others[item]
+        return self.serde.loads_typed(untyped(item))  # type: ignore[arg-type]
 
     def _leaf(self, number: int) -> Any:
         if number in self._objects:
             return self._objects[number]
-        value, is_message = self.caches.values.decode(self.serde, self._leaves[number])
-        if is_message:
-            self._objects[number] = value
-        return value
+        others = self._decode([number])
+        return others[number] if number in others else self._objects[number]
+
+    def _decode(self, numbers: list[int]) -> dict[int, Any]:
+        """Make objects of elements; remembers the messages and returns the other values."""
+        messages, others = self.caches.values.decode(self.serde, self._leaves, numbers)
+        for number, message in messages.items():
+            self._objects[number] = message
+        return others
 
 
 _PENDING: Any = ()

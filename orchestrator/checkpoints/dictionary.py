@@ -119,4 +119,42 @@ HEADS = (
     b"\xa9__input__\x80\xa9__start__\x81\xa9__start__\xd9\x31" + b"0" * 31 + b"1.0."
     b"\xb0updated_channels\x91\xa8messages\x83\xa6source\xa4loop\xa6source\xa5input\xa4step\x01\xa7parents\x80"
 )
-"""For checkpoints without a checkpoint before them, and for pending writes."""
+"""For checkpoints without a checkpoint before them, and for pending writes of format 1."""
+
+
+def _write(path: bytes, *channels: bytes) -> bytes:
+    items = b"".join(
+        b"\x93" + bytes((at, 0xA0 | len(name))) + name + b"\xc4\x01\x01"
+        for at, name in enumerate(channels, 1)
+    )
+    written = b"~__pregel_pull, " + path
+    return (
+        b"\x94\xc0"
+        + bytes((0xA0 | len(written),))
+        + written
+        + b"\xc2\x93\x93\0\xa8messages\x92\0\x91\xcd\x01"
+        + items
+    )
+
+
+WRITES = (
+    b"~__pregel_push, \0\xad__no_writes__\xab__interrupt__\xac__scheduled__\xaa__return__"
+    + b"\xa9__error__\xaa__resume__"
+    + b"".join(
+        bytes((0xA0 | len(name),)) + name for name in (b"route", b"plan", b"answer", b"results", b"rounds")
+    )
+    + b"".join(
+        _write(name, b"branch:to:" + target)
+        for name, target in (
+            (b"planner", b"think"),
+            (b"router", b"planner"),
+            (b"think", b"guardian"),
+            (b"agent", b"tools"),
+            (b"model", b"tools"),
+            (b"tools", b"model"),
+            (b"tools", b"agent"),
+            (b"__start__", b"agent"),
+        )
+    )
+)
+"""For pending writes: a task's place in the graph and its channels."""

@@ -22,15 +22,17 @@ from orchestrator.errors import StorageError
 K = TypeVar("K")
 V = TypeVar("V")
 
-RAW, PACKED, SPLICED, LIST, DICT = range(5)
-"""Kinds of rows: bytes as they are, compressed, with a text of another element, and the two nodes."""
+RAW, PACKED, SPLICED, LIST, DICT, PRIMED, PRIMER = range(7)
+"""Kinds of rows: bytes as they are, compressed, with a text of another element, the two nodes, compressed
+against a primer, and the primer."""
 
 HASH_BYTES = 16
 LONG = 160
 """Texts from this many characters on are looked for in earlier elements."""
-_SMALL = 48
+SMALL = 48
 """Bytes that are not worth compressing."""
-_CODES = {"msgpack": b"\0", "null": b"\1", "bytes": b"\2", "bytearray": b"\3"}
+MSGPACK = b"\0"
+_CODES = {"msgpack": MSGPACK, "null": b"\1", "bytes": b"\2", "bytearray": b"\3"}
 _NAMES = {code[0]: name for name, code in _CODES.items()}
 _OTHER = 255
 
@@ -131,7 +133,7 @@ class Hasher:
         return hashlib.blake2b(plain, digest_size=HASH_BYTES, key=self._key).digest()
 
 
-class _Pool(Generic[V]):
+class Pool(Generic[V]):
     """Compressors are not safe to share, and dear to make."""
 
     def __init__(self, make: Callable[[], V]) -> None:
@@ -149,20 +151,20 @@ class _Pool(Generic[V]):
 
 
 _WORDS = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-_LARGEST = 1 << 31
+LARGEST = 1 << 31
 
 
 def _compressor() -> zstandard.ZstdCompressor:
     return zstandard.ZstdCompressor(level=3, dict_data=_WORDS, write_checksum=False, write_dict_id=False)
 
 
-_compressors = _Pool(_compressor)
-_decompressors = _Pool(lambda: zstandard.ZstdDecompressor(dict_data=_WORDS))
+_compressors = Pool(_compressor)
+_decompressors = Pool(lambda: zstandard.ZstdDecompressor(dict_data=_WORDS))
 
 
 def pack(plain: bytes) -> tuple[int, bytes]:
     """Kind and bytes as they are stored."""
-    if len(plain) > _SMALL:
+    if len(plain) > SMALL:
         compressor = _compressors.take()
         small = compressor.compress(plain)
         _compressors.give(compressor)
@@ -179,11 +181,32 @@ def unpack(kind: int, stored: bytes) -> bytes:
         raise damaged("an element of unknown kind")
     decompressor = _decompressors.take()
     try:
-        return decompressor.decompress(stored, max_output_size=_LARGEST)
+        return decompressor.decompress(stored, max_output_size=LARGEST)
     except zstandard.ZstdError as error:
         raise damaged(f"an element cannot be unpacked ({error})") from None
     finally:
         _decompressors.give(decompressor)
+
+
+def write_number(value: int) -> bytes:
+    """A number that is not below zero, in as few bytes as it needs."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_number(data: bytes, start: int) -> tuple[int, int]:
+    """The inverse of `write_number`, and where what follows begins; raises StorageError."""
+    value = shift = 0
+    for index in range(start, min(start + 9, len(data))):
+        value |= (data[index] & 0x7F) << shift
+        if data[index] < 0x80:
+            return value, index + 1
+        shift += 7
+    raise damaged("a number without end")
 
 
 def spliced(stored: bytes) -> tuple[int, int, int, int, int, bytes]:

@@ -9,12 +9,22 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from uuid import UUID
 
-from orchestrator.checkpoints.dictionary import HEADS
-from orchestrator.checkpoints.elements import Serializer, damaged, read_node, write_node
+from orchestrator.checkpoints.dictionary import HEADS, WRITES
+from orchestrator.checkpoints.elements import (
+    Serializer,
+    damaged,
+    read_node,
+    read_number,
+    write_node,
+    write_number,
+)
 
 LONGEST_CHAIN = 24
 _WHOLE, _DELTA = b"\0", b"\1"
+_TEXT_ID, _UUID = b"\6", b"\7"
+"""How the task of pending writes is given. Format 1 has no such mark, and deflated data never begin so."""
 
 Place = Any
 """Where a value is: bytes (the value), a number (an element), or a list of these with a tag."""
@@ -46,7 +56,7 @@ def shrink(plain: bytes, seq: int, before: Head | None) -> tuple[bytes, int]:
     """What is stored for a record, and its depth."""
     if before is None or before.depth >= LONGEST_CHAIN:
         return _WHOLE + _deflate(plain, HEADS), 0
-    return _DELTA + _number(seq - before.seq) + _deflate(plain, before.plain), before.depth + 1
+    return _DELTA + write_number(seq - before.seq) + _deflate(plain, before.plain), before.depth + 1
 
 
 def grow(data: bytes, seq: int, head_at: Callable[[int], Head]) -> tuple[bytes, int]:
@@ -55,14 +65,14 @@ def grow(data: bytes, seq: int, head_at: Callable[[int], Head]) -> tuple[bytes, 
         return _inflate(data[1:], HEADS, seq), 0
     if data[:1] != _DELTA:
         raise damaged(f"checkpoint {seq}")
-    distance, start = _read_number(data, 1)
+    distance, start = read_number(data, 1)
     before = head_at(seq - distance)
     return _inflate(data[start:], before.plain, seq), before.depth + 1
 
 
 def base_of(data: bytes, seq: int) -> int | None:
     """The step whose record is needed to read this one."""
-    return None if data[:1] != _DELTA else seq - _read_number(data, 1)[0]
+    return None if data[:1] != _DELTA else seq - read_number(data, 1)[0]
 
 
 class Writes(NamedTuple):
@@ -78,14 +88,25 @@ class Writes(NamedTuple):
 
 def shrink_writes(writes: Writes) -> bytes:
     """What is stored for pending writes."""
-    return _deflate(write_node(list(writes)), HEADS)
+    task, *rest = writes
+    try:
+        number = UUID(task)
+    except ValueError:
+        number = None
+    if number is None or str(number) != task:
+        return _TEXT_ID + _deflate(write_node([task, *rest]), WRITES)
+    return _UUID + number.bytes + _deflate(write_node([None, *rest]), WRITES)
 
 
 def grow_writes(data: bytes, seq: int) -> Writes:
-    """The inverse of `shrink_writes`; raises StorageError on a damaged row."""
-    found = read_node(_inflate(data, HEADS, seq))
+    """The inverse of `shrink_writes`, and of what format 1 stored; raises StorageError on a damaged row."""
+    mark, start = data[:1], 17 if data[:1] == _UUID else 1
+    known = mark in {_UUID, _TEXT_ID}
+    found = read_node(_inflate(data[start:], WRITES, seq) if known else _inflate(data, HEADS, seq))
     if type(found) is not list or len(found) != 4:
         raise damaged(f"writes {seq}")
+    if mark == _UUID:
+        found[0] = str(UUID(bytes=data[1:17]))
     return Writes(*found)
 
 
@@ -111,22 +132,3 @@ def _inflate(data: bytes, words: bytes, seq: int) -> bytes:
     if not unpacker.eof:
         raise damaged(f"step {seq} is cut short")
     return plain
-
-
-def _number(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_number(data: bytes, start: int) -> tuple[int, int]:
-    value = shift = 0
-    for index in range(start, min(start + 9, len(data))):
-        value |= (data[index] & 0x7F) << shift
-        if data[index] < 0x80:
-            return value, index + 1
-        shift += 7
-    raise damaged("a number without end")

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.checkpoints.caches import Caches
-from orchestrator.checkpoints.elements import DICT, LIST, SPLICED, Element, write_node
+from orchestrator.checkpoints.elements import DICT, LIST, PRIMER, SPLICED, Element, write_node
 from orchestrator.checkpoints.heads import Place
 from orchestrator.checkpoints.nodes import (
+    AS_CHANGED,
     AS_DICT,
     AS_LIST,
     AS_SNAPSHOT,
@@ -20,9 +21,11 @@ from orchestrator.checkpoints.nodes import (
     Item,
     ListNode,
     Node,
+    changed_list,
     shrink_dict,
     shrink_list,
 )
+from orchestrator.checkpoints.primers import PART
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.checkpoints.values import Snapshot, Tree
 
@@ -37,6 +40,8 @@ class Ink:
         self._caches = caches
         self._seq = 0
         self._number = 0
+        self._packed = 0
+        """Bytes of content as stored, of each element up to what a primer takes of it."""
         self._new: list[tuple[int, int, bytes, bytes]] = []
         self._elements: dict[bytes, tuple[int, list[Element]]] = {}
         self._nodes: dict[int, Node] = {}
@@ -54,6 +59,19 @@ class Ink:
         """Write what is left, before the commit."""
         self.rows.add_elements(self._new)
         self._new = []
+        if self._packed and not self.removes:
+            self._prime()
+
+    def _prime(self) -> None:
+        """Make a primer of what was written up to now, when it is time for one."""
+        primers = self._caches.primers
+        made = primers.make(self.rows, self._number + 1, self._packed)
+        if made is not None:
+            primer, data = made
+            self._add(PRIMER, self._caches.hasher(data), data)
+            self.rows.add_elements(self._new)
+            self.rows.set_meta("primer", primer.number)
+            self.after_commit(lambda: primers.use(primer))
 
     def committed(self) -> None:
         """Remember what is now certain."""
@@ -98,12 +116,17 @@ class Ink:
         node = self._node(before)
         return node.items if isinstance(node, DictNode) else {}
 
-    def _list(self, items: list[Item], before: Place) -> int:
-        node = self._node(before)
+    def _list(self, items: list[Item], before: Place) -> Place:
+        number = before[1][0] if type(before) is list and before[0] == AS_CHANGED else before
+        node = self._node(number)
         old = node if isinstance(node, ListNode) else None
-        if old is not None and old.items == items:
-            return int(before)
-        data, depth = shrink_list(items, before if old is not None else 0, old)
+        if old is not None:
+            if old.items == items:
+                return int(number)
+            changed = changed_list(items, number, old)
+            if changed is not None:
+                return changed
+        data, depth = shrink_list(items, number if old is not None else 0, old)
         return self._add_node(LIST, data, ListNode(items, depth))
 
     def _dict(self, places: dict[str, Any], before: Place) -> int:
@@ -131,6 +154,8 @@ class Ink:
         if element.kind == SPLICED and element.base is not None:
             start, length, at, kind = element.splice
             data = write_node([self._numbered(element.base), start, length, at, kind, element.data])
+        else:
+            self._packed += min(len(data), PART)
         number = self._add(element.kind, element.hash, data)
         self._elements[element.hash] = (number, [element])
         return number

@@ -76,7 +76,12 @@ def fresh(master: Master) -> BaseMessage:
     for key in master.containers:
         value = fields[key]
         fields[key] = plain_copy(value) if value else type(value)()
-    message = master.cls.__new__(master.cls)
+    return made_of(master.cls, fields)
+
+
+def made_of(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
+    """A message that takes these fields for its own."""
+    message = cls.__new__(cls)
     _set(message, "__dict__", fields)
     _set(message, "__pydantic_fields_set__", set(fields))
     _set(message, "__pydantic_extra__", {})
@@ -90,7 +95,20 @@ def is_unchanged(message: BaseMessage, fields: dict[str, Any]) -> bool:
 
 
 def master_from(packed: bytes) -> Master | None:
-    """The master of a message from its MessagePack bytes, or None when its class has to judge it.
+    """The master of a message from its MessagePack bytes, or None when its class has to judge it."""
+    found = fields_from(packed)
+    return None if found is None else _master(found.cls, found.fields)
+
+
+class Fields(NamedTuple):
+    """What a message is made of."""
+
+    cls: type[BaseMessage]
+    fields: dict[str, Any]
+
+
+def fields_from(packed: bytes) -> Fields | None:
+    """The class and fields of a message from its MessagePack bytes; None when its class has to judge it.
 
     The serializer would call the class's constructor, which takes ten times as long. For fields that are
     already what it would make of them, it does nothing but check types.
@@ -99,17 +117,17 @@ def master_from(packed: bytes) -> Master | None:
         found = ormsgpack.unpackb(packed, ext_hook=_message, option=ormsgpack.OPT_NON_STR_KEYS)
     except (ValueError, TypeError):
         return None
-    return found if type(found) is Master else None
+    return found if type(found) is Fields else None
 
 
-def _message(code: int, content: bytes) -> Master | None:
+def _message(code: int, content: bytes) -> Fields | None:
     if code != EXT_PYDANTIC_V2:
         raise TypeError
     module, name, fields, _ = ormsgpack.unpackb(content, ext_hook=_refuse, option=ormsgpack.OPT_NON_STR_KEYS)
     cls = CLASSES.get((module, name))
     if cls is None or type(fields) is not dict or fields.keys() != _FIELDS[cls] or not _is_final(cls, fields):
         return None
-    return _master(cls, fields)
+    return Fields(cls, fields)
 
 
 def _is_final(cls: type[BaseMessage], fields: dict[str, Any]) -> bool:

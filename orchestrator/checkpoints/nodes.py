@@ -12,8 +12,11 @@ SHORT = 8
 """Lists and dictionaries up to this length are written where they occur."""
 
 Item: TypeAlias = "int | bytes"
-AS_LIST, AS_DICT, AS_SNAPSHOT = range(3)
-"""Tags of places that branch: `[AS_LIST, [item, …]]`, `[AS_DICT, {key: place}]`, `[AS_SNAPSHOT, place]`."""
+AS_LIST, AS_DICT, AS_SNAPSHOT, AS_CHANGED = range(4)
+"""Tags of places that branch: `[AS_LIST, [item, …]]`, `[AS_DICT, {key: place}]`, `[AS_SNAPSHOT, place]`,
+`[AS_CHANGED, [list, start kept, end kept, item, …]]` for a long list much like one that has a row."""
+_NEAR = 24
+"""Items in which a list may differ from one that has a row, without a row of its own."""
 
 
 class ListNode(NamedTuple):
@@ -33,13 +36,27 @@ class DictNode(NamedTuple):
 Node: TypeAlias = "ListNode | DictNode"
 
 
+def changed_list(items: list[Item], number: int, before: ListNode) -> list[Any] | None:
+    """The place of a list that is much like another one, which has a row; None when it is not."""
+    keep, tail = _kept(before.items, items)
+    changed = items[keep : len(items) - tail]
+    return [AS_CHANGED, [number, keep, tail, *changed]] if len(changed) <= _NEAR else None
+
+
+def items_at(inside: Any, list_at: Callable[[int], ListNode]) -> list[Item]:
+    """The items of a list that is stored as changes to another one."""
+    if type(inside) is not list or len(inside) < 3 or not all(_is_count(part) for part in inside[:3]):
+        raise damaged("a list of unknown shape")
+    number, keep, tail, *changed = inside
+    return _joined(list_at(number).items, keep, changed, tail)
+
+
 def shrink_list(items: list[Item], number: int, before: ListNode | None) -> tuple[bytes, int]:
     """The row of a list, and its depth; `number` is the row of the list before."""
     if before is None or before.depth >= LONGEST_CHAIN:
         return _pack([0, 0, 0, _differences(items)]), 0
     old = before.items
-    keep = _common(old, items)
-    tail = _common(old[keep:][::-1], items[keep:][::-1])
+    keep, tail = _kept(old, items)
     changed = items[keep : len(items) - tail]
     if len(changed) > max(SHORT, len(items) // 4):
         return _pack([0, 0, 0, _differences(items)]), 0
@@ -66,10 +83,7 @@ def grow_list(data: bytes, list_at: Callable[[int], ListNode]) -> ListNode:
     if not base:
         return ListNode(items, 0)
     before = list_at(base)
-    old = before.items
-    if keep + tail > len(old):
-        raise damaged("a list that is longer than the one before")
-    return ListNode(old[:keep] + items + old[len(old) - tail :], before.depth + 1)
+    return ListNode(_joined(before.items, keep, items, tail), before.depth + 1)
 
 
 def grow_dict(data: bytes, dict_at: Callable[[int], DictNode]) -> DictNode:
@@ -99,6 +113,9 @@ def numbers_in(place: Any) -> list[int]:
             return [item for item in inside if type(item) is int]
         if tag == AS_DICT:
             return [number for part in inside.values() for number in numbers_in(part)]
+        if tag == AS_CHANGED and type(inside) is list and len(inside) >= 3:
+            base, _, _, *changed = inside
+            return [base, *(item for item in changed if type(item) is int)]
         return numbers_in(inside)
     return []
 
@@ -126,7 +143,7 @@ def values_in(place: Any) -> Iterator[bytes]:
         yield place
     elif type(place) is list and len(place) == 2:
         tag, inside = place
-        parts = inside if tag == AS_LIST else inside.values() if tag == AS_DICT else [inside]
+        parts = inside if tag in {AS_LIST, AS_CHANGED} else inside.values() if tag == AS_DICT else [inside]
         for part in parts:
             yield from values_in(part)
 
@@ -136,6 +153,22 @@ def values_in_row(data: bytes) -> Iterator[bytes]:
     _, *rest = read_node(_unpacked(data))
     for place in rest[2] if len(rest) == 3 else rest[0].values():
         yield from values_in(place)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _kept(old: list[Item], items: list[Item]) -> tuple[int, int]:
+    """How many items at the start and at the end are the same."""
+    keep = _common(old, items)
+    return keep, _common(old[keep:][::-1], items[keep:][::-1])
+
+
+def _joined(old: list[Item], keep: int, changed: list[Item], tail: int) -> list[Item]:
+    if keep + tail > len(old):
+        raise damaged("a list that is longer than the one before")
+    return old[:keep] + changed + old[len(old) - tail :]
 
 
 def _common(one: Sequence[Item], two: Sequence[Item]) -> int:

@@ -86,8 +86,12 @@ class Rows:
     # What is there.
 
     def meta(self, name: str) -> int | bytes:
-        found: int | bytes = self._sql("select value from ck_meta where name=?", (name,)).fetchone()[0]
-        return found
+        """A fact about the file, 0 when it is not known."""
+        found = self._sql("select value from ck_meta where name=?", (name,)).fetchone()
+        return found[0] if found else 0
+
+    def set_meta(self, name: str, value: int) -> None:
+        self._sql("insert or replace into ck_meta values(?, ?)", (name, value))
 
     def thread(self, thread_id: str) -> Thread | None:
         row = self._sql("select n, id, parent, upto from ck_threads where id=?", (thread_id,)).fetchone()
@@ -175,6 +179,18 @@ class Rows:
             ).fetchall()
         return found
 
+    def latest_packed(self, first: int) -> Iterator[tuple[int, int, bytes]]:
+        """Number, kind and data of elements from one on, newest first."""
+        return iter(self._sql("select n, kind, data from ck_elements where n>=? order by n desc", (first,)))
+
+    def packed_bytes(self, first: int, most: int) -> int:
+        """Bytes of content stored from an element on, each element counted up to `most`."""
+        found = self._sql(
+            "select sum(min(length(data), ?)) from ck_elements where n>=? and kind in (0, 1, 5)",
+            (most, first),
+        )
+        return found.fetchone()[0] or 0
+
     def all_elements(self) -> Iterator[tuple[int, int, bytes, bytes]]:
         return iter(self._sql("select n, kind, hash, data from ck_elements order by n"))
 
@@ -230,6 +246,10 @@ class Rows:
 
     def drop_elements(self, numbers: Iterable[int]) -> None:
         self._many("delete from ck_elements where n=?", ((n,) for n in numbers))
+
+    def pack_again(self, n: int, kind: int, data: bytes) -> None:
+        """Store the same content of an element in another way."""
+        self._sql("update ck_elements set kind=?, data=? where n=?", (kind, data, n))
 
     def blank_element(self, n: int, kind: int, digest: bytes) -> None:
         """Take an element's content away, but not its row."""

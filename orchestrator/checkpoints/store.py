@@ -29,7 +29,8 @@ from orchestrator.storage import APPLICATION_ID, PAGE_BYTES
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
+"""1: before primers; such a file is read as it is, and becomes one of this format when it is written to."""
 WAIT_SECONDS = 30.0
 """How long a write waits for other processes before it fails."""
 MEMORY = ":memory:"
@@ -108,7 +109,7 @@ class SqliteStorage:
         with self._told():
             self._writer = self._connect()
             try:
-                self.key = _prepare(self._writer, path)
+                self.key, self._is_older = _prepare(self._writer, path)
                 if not self._in_memory and self._writer.execute("pragma journal_mode").fetchone()[0] != "wal":
                     self._writer.execute("pragma journal_mode=wal")
                 self._writer.execute("pragma synchronous=normal")
@@ -155,6 +156,8 @@ class SqliteStorage:
         with self._turn(wait), self._told():
             self._begin(wait)
             try:
+                if self._is_older:
+                    self._writer.execute("update ck_meta set value=? where name='format'", (FORMAT,))
                 done = work(Rows(self._writer), self._changed())
                 self._writer.execute("commit")
             except BaseException:
@@ -163,6 +166,7 @@ class SqliteStorage:
                 # What was seen in this turn was not acted on.
                 self._version = -1
                 raise
+            self._is_older = False
             committed(done)
 
     @contextmanager
@@ -253,8 +257,8 @@ class SqliteStorage:
             self._writer.close()
 
 
-def _prepare(connection: sqlite3.Connection, path: Path | str) -> bytes:
-    """Check whose file it is, make the tables if they are missing; returns the key of its hashes."""
+def _prepare(connection: sqlite3.Connection, path: Path | str) -> tuple[bytes, bool]:
+    """Check whose file it is, make missing tables; returns the key of its hashes and if it is older."""
     found = _format(connection, path)
     if found is None:
         # Small pages, for an empty file only: a commit writes each page that it touches as a whole.
@@ -271,7 +275,7 @@ def _prepare(connection: sqlite3.Connection, path: Path | str) -> bytes:
     key = connection.execute("select value from ck_meta where name='key'").fetchone()
     if key is None or type(key[0]) is not bytes:
         raise StorageError(f"{path} has lost the key of its checkpoints; restore a backup")
-    return key[0]
+    return key[0], found is not None and found < FORMAT
 
 
 def _make(connection: sqlite3.Connection) -> None:

@@ -7,13 +7,15 @@ is recognised by the object itself (its identity and its unchanged fields) or by
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Mapping
 from sys import getrefcount
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from orchestrator.checkpoints.elements import (
+    MSGPACK,
     SPLICED,
     Element,
     Hasher,
@@ -25,7 +27,17 @@ from orchestrator.checkpoints.elements import (
     typed,
     untyped,
 )
-from orchestrator.checkpoints.messages import KINDS, Master, fresh, is_unchanged, master_from, master_of
+from orchestrator.checkpoints.messages import (
+    KINDS,
+    Master,
+    fields_from,
+    fresh,
+    is_unchanged,
+    made_of,
+    master_from,
+    master_of,
+)
+from orchestrator.checkpoints.primers import Primers
 
 Tree: TypeAlias = "bytes | Element | list[Tree] | dict[str, Tree] | Snapshot"
 """Small values are their own bytes; everything that branches is a list or a dictionary."""
@@ -38,8 +50,8 @@ _SEEN, _KNOWN, _TEXTS = 1 << 16, 1 << 16, 1 << 12
 _LEAVES = 1 << 26
 """Bytes of decoded or unpacked elements that are kept, twice."""
 
-Seen: TypeAlias = tuple[Any, "dict[str, Any] | None", Element]
-"""An object, the fields that it had (None: it cannot change), and its element."""
+Seen: TypeAlias = tuple[Any, "dict[str, Any] | bytes | None", Element]
+"""An object, the fields that it had (as stored, or None: it cannot change), and its element."""
 
 
 class Leaf:
@@ -66,8 +78,9 @@ class Snapshot:
 class Values:
     """Encodes and decodes channel values; keeps what was stored or read lately."""
 
-    def __init__(self, hasher: Hasher) -> None:
+    def __init__(self, hasher: Hasher, primers: Primers) -> None:
         self._hash = hasher
+        self._primers = primers
         self._making = threading.Lock()
         self._seen: dict[int, Seen] = {}
         """By identity; the entry holds the object, so that the number stays its own."""
@@ -83,7 +96,7 @@ class Values:
             return Snapshot(self.encode(serde, value.value))
         if type(value) is list and value:
             return self._encode_list(serde, value)
-        if type(value) is dict and len(value) > 1 and all(type(key) is str for key in value):
+        if type(value) is dict and value and all(type(key) is str for key in value):
             return self._encode_dict(serde, value)
         return self._encode_item(serde, value, INLINE)
 
@@ -118,8 +131,10 @@ class Values:
 
     def _encode_item(self, serde: Serializer, item: Any, inline: int) -> bytes | Element:
         found = self._seen.get(id(item))
-        if found is not None and found[0] is item and (found[1] is None or is_unchanged(item, found[1])):
-            return found[2]
+        if found is not None and found[0] is item:
+            fields = self._fields_of(found)
+            if fields is None or is_unchanged(item, fields):
+                return found[2]
         plain = typed(serde.dumps_typed(item))
         if len(plain) <= inline:
             return plain
@@ -134,6 +149,15 @@ class Values:
                 self._note((item, master.fields, element))
         elif type(item) is str:
             self._note((item, None, element))
+
+    def _fields_of(self, seen: Seen) -> dict[str, Any] | None:
+        """What an object had when it was stored or read, taken from its bytes the first time."""
+        item, fields, element = seen
+        if type(fields) is bytes:
+            master = master_from(fields[1:])
+            fields = {} if master is None else master.fields
+            self._note((item, fields, element))
+        return fields  # type: ignore[return-value]
 
     def _note(self, seen: Seen) -> None:
         if len(self._seen) > _SEEN:
@@ -155,7 +179,7 @@ class Values:
         element.plain = plain
         texts = list(long_texts(item))
         if not self._splice(element, texts):
-            element.kind, element.data = pack(plain)
+            element.kind, element.data = self._primers.pack(plain)
             self._note_texts(element, texts)
         return element
 
@@ -201,38 +225,68 @@ class Values:
         return self._keep(element, number, plain)
 
     def _keep(self, element: Element, number: int, plain: bytes) -> Leaf:
-        master = master_from(plain[1:]) if plain[:1] == b"\0" else None
-        leaf = Leaf(element, plain if master is None else master)
+        leaf = Leaf(element, plain)
         self._leaves.put(number, leaf, len(plain))
         return leaf
 
-    def decode(self, serde: Serializer, leaf: Leaf) -> tuple[Any, bool]:
-        """An object for an element that nobody else holds, and whether it is a message.
+    def decode(self, serde: Serializer, leaves: Mapping[int, Leaf], numbers: Iterable[int]) -> Decoded:
+        """Objects for elements that nobody else holds, messages apart from other values.
 
         The object of the last time is used again when its last holder let it go and left it as it was;
         making thousands of new ones at every call would keep Python's collector busy.
         """
-        content, seen = leaf.content, leaf.seen
-        if type(content) is Master:
-            if seen is not None:
+        messages: dict[int, BaseMessage] = {}
+        others: dict[int, Any] = {}
+        # Written out, because this runs for every message of every read.
+        for number in numbers:
+            leaf = leaves[number]
+            seen = leaf.seen
+            if seen is not None and type(seen[1]) is dict:
                 message = seen[0]
-                if getrefcount(message) == _OURS and is_unchanged(message, content.fields):
+                if (
+                    getrefcount(message) == _OURS
+                    and message.__dict__ == seen[1]
+                    and not message.__pydantic_extra__
+                ):
                     self._seen[id(message)] = seen
-                    return message, True
-            return self._handed_out(leaf, fresh(content), content), True
+                    messages[number] = message
+                    continue
+            value, is_message = self._decode(serde, leaf)
+            (messages if is_message else others)[number] = value
+        return Decoded(messages, others)
+
+    def _decode(self, serde: Serializer, leaf: Leaf) -> tuple[Any, bool]:
+        content = leaf.content
+        if type(content) is bytes and leaf.seen is None:
+            found = fields_from(content[1:]) if content[:1] == MSGPACK else None
+            if found is not None:
+                # Most are read once: the message gets the fields, and a copy is made when one is needed.
+                return self._handed_out(leaf, made_of(*found), content), True
+        elif type(content) is bytes:
+            leaf.content = content = master_from(content[1:]) or content
+            leaf.seen = None
+        if type(content) is Master:
+            return self._handed_out(leaf, fresh(content), content.fields), True
         value = serde.loads_typed(untyped(content))  # type: ignore[arg-type]
         if type(value) not in KINDS:
             return value, False
         master = master_of(value)
         if master is not None:
             leaf.content = master
-            self._handed_out(leaf, value, master)
+            self._handed_out(leaf, value, master.fields)
         return value, True
 
-    def _handed_out(self, leaf: Leaf, message: BaseMessage, master: Master) -> BaseMessage:
-        leaf.seen = (message, master.fields, leaf.element)
+    def _handed_out(self, leaf: Leaf, message: BaseMessage, fields: dict[str, Any] | bytes) -> BaseMessage:
+        leaf.seen = (message, fields, leaf.element)
         self._note(leaf.seen)
         return message
+
+
+class Decoded(NamedTuple):
+    """Objects by the numbers of their elements."""
+
+    messages: dict[int, BaseMessage]
+    others: dict[int, Any]
 
 
 def _references() -> int:

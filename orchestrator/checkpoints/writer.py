@@ -111,7 +111,11 @@ class Writer:
             self._process = os.getpid()
             self._queue = deque()
             self._memory.forget(self._memory.caches.epoch)
-        operation.prepare(self._memory.caches)
+        caches = self._memory.caches
+        if not caches.primers.is_loaded:
+            with self._storage.reading() as rows:
+                caches.primers.load(rows)
+        operation.prepare(caches)
         self._queue.append(operation)
 
     def _withdraw(self, operation: Operation) -> None:
@@ -170,6 +174,7 @@ class Writer:
 
     def _apply(self, rows: Rows, batch: list[Operation]) -> Ink:
         caches = self._memory.caches
+        caches.primers.load(rows)
         ink = Ink(rows, caches)
         for operation in batch:
             if operation.caches is not caches:
