@@ -6,6 +6,8 @@ This only raises suspicion: what confines code is the sandbox.
 from __future__ import annotations
 
 import ast
+import base64
+import codecs
 import re
 from dataclasses import dataclass, field
 
@@ -134,7 +136,32 @@ def _text(node: ast.expr | None, texts: dict[str, str]) -> str:
             return _text(node.args[0], texts)
         if name == "home":
             return "~"
+        return _computed(node, name, texts)
+    if isinstance(node, ast.Subscript) and ast.unparse(node.slice) == "::-1":
+        return _text(node.value, texts)[::-1]
     return UNKNOWN
+
+
+def _computed(node: ast.Call, name: str, texts: dict[str, str]) -> str:
+    """What a call that only hides a text comes to."""
+    first = _text(node.args[0], texts) if node.args else ""
+    below = _text(node.func.value, texts) if isinstance(node.func, ast.Attribute) else UNKNOWN
+    try:
+        if name in {"b64decode", "b32decode", "b16decode", "a85decode", "b85decode"}:
+            return str(getattr(base64, name)(first.encode()).decode())
+        if name == "fromhex":
+            return bytes.fromhex(first).decode()
+        if name == "decode" and "rot" in _text(node.args[-1], texts) if node.args else False:
+            return codecs.decode(first, "rot13")
+        if name == "chr":
+            return chr(int(first))
+        if name == "join" and isinstance(node.args[0], ast.List | ast.Tuple) and UNKNOWN not in below:
+            return below.join(_text(item, texts) for item in node.args[0].elts)
+    except (ValueError, IndexError, UnicodeError):
+        return UNKNOWN
+    return {"decode": below, "encode": below, "lower": below.lower(), "upper": below.upper()}.get(
+        name, UNKNOWN
+    )
 
 
 def _quoted(text: str) -> str:
@@ -172,7 +199,7 @@ def _starts_process(name: str, last: str) -> bool:
 
 
 _OTHER_TREE = re.compile(
-    r"rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
+    r"\brm\(|rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
 )
 _OTHER_DELETE = re.compile(r"\bunlink|File\.delete|\bremove\(|deleteSync|os\.remove|\brename\b")
 _OTHER_SHELL = re.compile(
@@ -190,6 +217,9 @@ _LITERAL = re.compile(
 )
 
 
+_HOME = re.compile(
+    r"Dir\.home|os\.homedir\(\)|homedir\(\)|ENV\[['\"]HOME['\"]\]|\$ENV\{['\"]?HOME['\"]?\}|process\.env\.HOME|getenv\(['\"]HOME['\"]\)"
+)
 _CALL = re.compile(r"\b(?:system|exec\w*|spawn\w*|popen\w*|passthru|shell_exec)\s*\(?\s*([^;)]*,[^;)]*)")
 """A call with its command in several literals."""
 
@@ -205,6 +235,7 @@ def _unescaped(match: re.Match[str]) -> str:
 def other(text: str) -> Signs:
     """Signs of a text in another language, by its words and its literals."""
     signs = Signs()
+    text = _HOME.sub('"~"', text)
     literals = [_unescaped(match) for match in _LITERAL.finditer(text)]
     targets = [
         item

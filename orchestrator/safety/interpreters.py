@@ -93,6 +93,7 @@ _MODULES = frozenset([
 _OWN_NAMES = {"pre_commit": "pre-commit", "django": "django-admin", "sphinx": "sphinx-build"}
 
 
+_FORKS = re.compile(r"fork\W*\bwhile\b|(while|loop|for)\b[^\n;]*[:{;)]\s*(os\.|Process\.)?fork\b")
 SHELL_SETUP = re.compile(
     r"/bin/activate$|/\.(bashrc|bash_profile|profile|zshrc|nvm/nvm\.sh|cargo/env|asdf/asdf\.sh|sdkman/bin/[\w-]+\.sh)$"
 )
@@ -173,7 +174,8 @@ def _file(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         file = "".join(invocation.argv[invocation.argv.index("-jar") + 1 :][:1])
     if not file or UNKNOWN in file:
         return False
-    script_file(examiner, file, found[1:], invocation.scene)
+    after = invocation.argv[invocation.argv.index(file) + 1 :] if file in invocation.argv else found[1:]
+    script_file(examiner, file, after, invocation.scene)
     return True
 
 
@@ -199,6 +201,8 @@ def script_file(examiner: Examiner, file: str, arguments: list[str], scene: Scen
 def inspect(examiner: Examiner, text: str, scene: Scene, subject: str, *, python: bool) -> None:
     """The signs of a piece of code."""
     examiner.add("code.runs", Level.SNAPSHOT, "runs code", subject)
+    if _FORKS.search(text):
+        examiner.forbid("shell.fork-bomb", "starts itself again and again until the machine stops")
     signs = (code.python(text) if python else None) or code.other(text)
     if UNKNOWN in text or signs.runs_text:
         examiner.doubt("code.unknown", "runs code that is not known before it runs")

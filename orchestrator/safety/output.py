@@ -28,6 +28,8 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
         return "/tmp/tmp.unnamed"  # noqa: S108 - a place, not a file of ours
     if name == "exec" and not arguments:
         return ""
+    if code := _PRINTS.fullmatch(" ".join(arguments)):
+        return ansi_c(code[2]) + "\n" if name in _PRINTERS else None
     if name == "cat":
         return _cat(arguments, given, scene)
     if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"}:
@@ -35,6 +37,9 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
     return _filtered(name, arguments, given) if given is not None and UNKNOWN not in given else None
 
 
+_PRINTERS = {"python", "python3", "perl", "ruby", "php", "node", "awk", "gawk", "lua"}
+_PRINTS = re.compile(r"-[cerE] (?:print|say|puts|echo|console\.log)[ (]*(['\"])((?:(?!\1).)*)\1[ );]*")
+"""Code that prints one text, and does nothing else."""
 _CARRIERS = frozenset([
     "sudo",
     "doas",
@@ -142,7 +147,32 @@ def _filtered(name: str, arguments: list[str], given: str | None) -> str | None:
         return "\n".join(line[::-1] for line in text.split("\n"))
     if name == "tr" and len(arguments) == 2:
         return _translated(text, *arguments)
+    if name in {"head", "tail", "cut", "sed"}:
+        return _cut(name, arguments, text)
     return text if name in {"tee", "sponge"} else None
+
+
+def _cut(name: str, arguments: list[str], text: str) -> str | None:
+    """A part of the lines or characters, or a plain replacement, where the options are simple."""
+    joined, lines = " ".join(arguments), text.splitlines(keepends=True)
+    if name == "sed":
+        change = re.fullmatch(r"s([/|#,])((?:(?!\1)[\w ./-])*)\1((?:(?!\1)[\w ./-])*)\1(g?)", joined)
+        return (
+            text.replace(change[2], change[3], -1 if change[4] else 1)
+            if change and "." not in change[2]
+            else None
+        )
+    if count := re.fullmatch(r"-(?:n ?)?(\d+)|", joined):
+        number = int(count[1] or 10)
+        return "".join(lines[:number] if name == "head" else lines[-number:]) if name != "cut" else None
+    if part := re.fullmatch(r"-[cb] ?(\d+)(-?)(\d*)", joined):
+        end = int(part[3]) if part[3] else None if part[2] else int(part[1])
+        return "".join(line.rstrip("\n")[int(part[1]) - 1 : end] + "\n" for line in lines)
+    if part := re.fullmatch(r"-d ?(\S) -f ?(\d+)", joined):
+        return "".join(
+            "".join(line.rstrip("\n").split(part[1])[int(part[2]) - 1 :][:1]) + "\n" for line in lines
+        )
+    return None
 
 
 def _translated(text: str, old: str, new: str) -> str | None:

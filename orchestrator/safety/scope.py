@@ -30,6 +30,9 @@ class Scope(Enum):
     UNKNOWN = "a target that is not known before it runs"
 
 
+AT_HOME = frozenset({Scope.INSIDE, Scope.ROOT, Scope.GIT, Scope.NOWHERE, Scope.PRIVATE})
+"""Where nothing beyond the workspace is touched."""
+
 _STREAMS = re.compile(r"/dev/(null|zero|full|u?random|tty|std(in|out|err)|fd/\d+|shm/.+)|/proc/self/fd/\d+|-")
 _SYSTEM: tuple[str, ...] = (
     "bin",

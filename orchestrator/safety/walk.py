@@ -44,7 +44,9 @@ class Invocation:
     """Names of the variables set for it alone."""
 
 
-_RUN_LATER = re.compile(r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF)$")
+_RUN_LATER = re.compile(
+    r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF|LESSOPEN|LESSCLOSE|BASH_ENV)$"
+)
 """Variables that other programs run as commands."""
 
 
@@ -242,7 +244,7 @@ class Walk:
         if _RUN_LATER.search(name):
             for value in values:
                 if UNKNOWN not in value:
-                    self.script(value, scene.copy())
+                    self.script(scene.scripts.get(value, value.lstrip("|- ")), scene.copy())
 
     def _declclause(self, node: Node, scene: Scene, *_: object) -> str:
         options = flat(
