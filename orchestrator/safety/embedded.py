@@ -22,7 +22,7 @@ _PATTERNS = {
     "ssh scp sftp": r"(?:ProxyCommand|LocalCommand)[= ](.+)",
     "rsync": r"^--rsync-path=(.+)",
     "sed gsed": r"(?:^|[;{/\d$ ])e\s+(.+)",
-    "awk gawk mawk nawk": r"(?:system\(\s*|\|\s*|print\s*)\"((?:[^\"\\]|\\.)+)\"",
+    "awk gawk mawk nawk": r"(?:system\(\s*|\|\s*)\"((?:[^\"\\]|\\.)+)\"",
 }
 
 
@@ -32,8 +32,12 @@ def run(examiner: Examiner, name: str, invocation: Invocation) -> bool:
     for programs, pattern in _PATTERNS.items():
         if name not in programs.split():
             continue
-        for argument in invocation.argv[1:]:
-            for script in re.findall(pattern, argument):
+        arguments = invocation.argv[1:]
+        if "awk" in name and any("system" in item for item in arguments):
+            pattern += r"|^\w+=(\S+\s.+)"
+        for argument in arguments:
+            for script in filter(None, re.findall(pattern, argument)):
+                script = "".join(script) if isinstance(script, tuple) else script
                 why = f"runs a shell command from within {name}"
                 examiner.add("shell.embedded", Level.SNAPSHOT, why, script)
                 script = ansi_c(script).replace("\\$", "$") if "awk" in name else script

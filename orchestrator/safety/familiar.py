@@ -30,7 +30,7 @@ _OPTION = re.compile(
 )
 _ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-]+)?", re.IGNORECASE)
 _QUESTION = re.compile(
-    r"(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
+    r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
     r"|logs?|tail|top|ping|whoami|inspect|explain|history|stats?|usage|lookup|query|count|find|verify|health|events?|print"
     r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man)(?:[-_:].*)?",
     re.IGNORECASE,
@@ -69,6 +69,8 @@ def orders_loss(arguments: list[str]) -> bool:
 def only_asks(arguments: list[str]) -> bool:
     """Whether the first words are a question, and none of them a change."""
     words = [item for item in arguments if re.match(r"[A-Za-z]", item)][:4]
+    if (_ASKS | {"--test", "--describe", "--status", "--show"}) & set(arguments):
+        return True
     asked = next((at for at, word in enumerate(words) if _QUESTION.fullmatch(word)), None)
     if asked is None or any(map(_OPTION.fullmatch, arguments)):
         return False
@@ -82,11 +84,8 @@ def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = Fals
     if loosely:
         name = re.sub(r"\.\w+$", "", posixpath.basename(path))
         words = re.split(r"[-_]", name.lower())
-        verbs = (
-            words[-1:]
-            if words[-1] in {"report", "log", "list", "check", "test", "plan"}
-            else [words[0], words[-1]]
-        )
+        nouns = {"report", "log", "list", "check", "test", "plan"}
+        verbs = words[-1:] if words[-1] in nouns else words
         return any(re.fullmatch(_ORDER + "|prune|reset|cleanup", word) for word in verbs)
     name = re.sub(r"\.\w+$", "", posixpath.basename(path))
     if _NAME.fullmatch(name) or re.fullmatch(_LOSS + "|" + _OUT, name):

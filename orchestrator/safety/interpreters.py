@@ -174,6 +174,10 @@ def _file(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         file = "".join(invocation.argv[invocation.argv.index("-jar") + 1 :][:1])
     if not file or UNKNOWN in file:
         return False
+    written = invocation.scene.scripts.get(absolute(file, invocation.scene))
+    if written is not None:
+        inspect(examiner, written, invocation.scene, file, python=bool(_PYTHON.match(name)))
+        return True
     after = invocation.argv[invocation.argv.index(file) + 1 :] if file in invocation.argv else found[1:]
     script_file(examiner, file, after, invocation.scene)
     return True
@@ -182,7 +186,7 @@ def _file(examiner: Examiner, name: str, invocation: Invocation) -> bool:
 def script_file(examiner: Examiner, file: str, arguments: list[str], scene: Scene) -> None:
     """A script that was not read: the project's own runs as a build does, any other is looked at."""
     where = scope(file, scene)
-    inside = where in {Scope.INSIDE, Scope.ROOT}
+    inside = where in {Scope.INSIDE, Scope.ROOT} or (scene.remote and not file.startswith("/"))
     if inside and name_speaks_of_loss(file, arguments):
         examiner.add(
             "project.grave-script", Level.ASK, "runs a project script named after something grave", file
@@ -208,6 +212,8 @@ def inspect(examiner: Examiner, text: str, scene: Scene, subject: str, *, python
         examiner.doubt("code.unknown", "runs code that is not known before it runs")
     if signs.network:
         examiner.add("code.network", Level.ASK, "the code reaches the network", subject)
+    if signs.sql:
+        examiner.add("code.sql", Level.ASK, "the code deletes or changes rows or tables", subject)
     for effect, target, tree in signs.changes:
         if target.startswith("~"):
             target = scene.home + target[1:]

@@ -26,19 +26,19 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
         return _path(name, arguments, scene)
     if name == "mktemp" and not [item for item in arguments if item not in {"-d", "-t", "-q"}]:
         return "/tmp/tmp.unnamed"  # noqa: S108 - a place, not a file of ours
-    if name == "exec" and not arguments:
-        return ""
-    if code := _PRINTS.fullmatch(" ".join(arguments)):
-        return ansi_c(code[2]) + "\n" if name in _PRINTERS else None
+    if name in _PRINTERS or name in {"which", "command"}:
+        return _code_output(arguments) if name in _PRINTERS else _place(name, arguments)
     if name == "cat":
         return _cat(arguments, given, scene)
-    if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"}:
+    if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"} or argv == ["exec"]:
         return ""
     return _filtered(name, arguments, given) if given is not None and UNKNOWN not in given else None
 
 
 _PRINTERS = {"python", "python3", "perl", "ruby", "php", "node", "awk", "gawk", "lua"}
-_PRINTS = re.compile(r"-[cerE] (?:print|say|puts|echo|console\.log)[ (]*(['\"])((?:(?!\1).)*)\1[ );]*")
+_PRINTS = re.compile(
+    r"(?:-[cerE] |BEGIN ?\{ ?)(?:print|say|puts|echo|console\.log)[ (]*(['\"])((?:(?!\1).)*)\1[ );}]*"
+)
 """Code that prints one text, and does nothing else."""
 _CARRIERS = frozenset([
     "sudo",
@@ -71,6 +71,19 @@ def _carried(argv: list[str]) -> list[str]:
         if not (word in _CARRIERS or word.startswith(("-", "/")) or "=" in word or len(word) < 5):
             break
     return argv
+
+
+def _code_output(arguments: list[str]) -> str | None:
+    code = _PRINTS.fullmatch(" ".join(arguments))
+    return ansi_c(code[2]) + "\n" if code else None
+
+
+def _place(name: str, arguments: list[str]) -> str | None:
+    """What `which` and `command -v` print, the folder aside."""
+    if name == "command" and arguments[:1] != ["-v"]:
+        return None
+    names = arguments[name == "command" :]
+    return f"/usr/bin/{names[0]}\n" if len(names) == 1 and names[0].isalnum() else None
 
 
 def _path(name: str, arguments: list[str], scene: Scene) -> str | None:

@@ -36,7 +36,7 @@ def is_certain(name: str, arguments: list[str], book: Book) -> bool:
 def asks_only(name: str, arguments: list[str], book: Book) -> bool:
     """Whether an option makes the command a question, or its first word is `help`."""
     found = entry(name, arguments, book)
-    return found is not None and (bool(found.any) or "help" in found.words[:1])
+    return found is not None and (bool(found.any) or arguments[:1] == ["help"])
 
 
 def _holds(reader: Reader, name: str, arguments: list[str], book: Book) -> bool:

@@ -21,6 +21,7 @@ from orchestrator.safety import (
     unwrap,
     windows,
 )
+from orchestrator.safety.familiar import only_asks
 from orchestrator.safety.rulebook import Book, has, rules_for
 from orchestrator.safety.scope import AT_HOME, Scope, absolute, consequence, scope, starts_sessions
 from orchestrator.safety.verdict import Finding, Level, Loss, printable
@@ -75,7 +76,17 @@ _SENDERS = frozenset([
     "lynx",
     "w3m",
 ])
-_SERVICES = ("database.", "containers.", "kubernetes.", "helm.", "infrastructure.", "backup.", "repository.")
+_SERVICES = (
+    "database.",
+    "containers.",
+    "kubernetes.",
+    "helm.",
+    "infrastructure.",
+    "backup.",
+    "repository.",
+    "cloud.",
+    "queues.",
+)
 _ASKABLE = ("build.", "packages.", "queues", "disk.format", "fleet.", "accounts", "keys.", "database.")
 """Rules that do not hold where an option makes the command a question."""
 """Rules that look for a word among all arguments: a subcommand that only reads is the better sign."""
@@ -187,7 +198,7 @@ class Examiner:
         """One simple command."""
         argv, scene = invocation.argv, invocation.scene
         subject = " ".join(argv)
-        if UNKNOWN in argv[0]:
+        if UNKNOWN in argv[0] or re.search(r"[*?\[].", argv[0] + " "[len(argv[0]) < 2 :]):
             self.doubt("shell.unknown-command", "runs a command whose name is not known before it runs")
             self.hidden(" ".join(argv[1:]), scene)
             unfamiliar.guessed(self, argv, scene)
@@ -208,11 +219,14 @@ class Examiner:
         known |= self.effects(name, invocation, subject)
         asks = queries.only_queries(name, argv[1:], invocation.given)
         known |= self.network(name, invocation, subject)
+        asked = self.book.is_outward(name) and only_asks(argv[1:])
         is_certain = asks or readers.is_certain(name, argv[1:], self.book)
         for rule in rules_for(name, argv[1:], invocation.given or "", self.book):
             is_question = is_certain and rule.id.startswith(_SERVICES)
+            is_question |= asked and rule.severity >= Level.ASK and rule.id.startswith(_SERVICES)
             is_question |= rule.id.startswith(_ASKABLE) and readers.asks_only(name, argv[1:], self.book)
-            if is_question or (rule.id == "http.fetch" and stays_here(argv[1:])):
+            is_local = rule.id == "http.fetch" or name == "openssl"
+            if is_question or (is_local and stays_here(argv[1:])):
                 continue
             self.found(Finding(rule.id, rule.severity, rule.why, _shown(subject), loss=rule.loss))
             self.inside &= not rule.leaves
@@ -269,16 +283,7 @@ class Examiner:
             scene = unwrap.elsewhere(inner, invocation)
             runs = inner.script is not None or inner.argv or inner.blind or inner.file
             at = len(self.findings)
-            if inner.wrapper.remote:
-                self.inspects = self.inside = False
-            if inner.script is not None:
-                self.walk.script(inner.script, scene)
-            elif inner.argv:
-                self.walk.nested(Invocation(list(inner.argv), scene, invocation.given, invocation.piped))
-            elif inner.blind:
-                self.doubt("shell.unknown-script", "runs a script that is not known before it runs")
-            elif inner.file and not has("-n", invocation.argv):
-                interpreters.script_file(self, inner.file, list(inner.positional or ()), scene)
+            self.follow(inner, invocation, scene)
             if inner.wrapper.raised and (runs or not readers.entry(name, invocation.argv[1:], self.book)):
                 self.raised(name, known=bool(runs) and not self.findings[at:])
             known |= bool(runs)
@@ -289,6 +294,20 @@ class Examiner:
             self.walk.script(text, invocation.scene.copy())
         known |= embedded.run(self, name, invocation)
         return known
+
+    def follow(self, inner: unwrap.Inner, invocation: Invocation, scene: Scene) -> None:
+        """One command or script that a wrapper carries."""
+        if inner.wrapper.remote:
+            self.inspects = self.inside = False
+        if inner.script is not None:
+            for script in unwrap.scripts(inner, invocation):
+                self.walk.script(script, scene)
+        elif inner.argv:
+            self.walk.nested(Invocation(list(inner.argv), scene, invocation.given, invocation.piped))
+        elif inner.blind:
+            self.doubt("shell.unknown-script", "runs a script that is not known before it runs")
+        elif inner.file and not has("-n", invocation.argv):
+            interpreters.script_file(self, inner.file, list(inner.positional or ()), scene)
 
     def raised(self, name: str, *, known: bool) -> None:
         """Other rights than the user's own; `known` when all that was found is that it reads."""
@@ -302,8 +321,12 @@ class Examiner:
         """Changes of paths."""
         arguments, scene = invocation.argv[1:], invocation.scene
         found = targets.changes(name, arguments, self.book)
+        for file in arguments if name == "tee" else ():
+            scene.scripts[absolute(file, scene)] = UNKNOWN if invocation.given is None else invocation.given
         for file in targets.downloads(name, arguments):
             scene.scripts[absolute(file, scene)] = UNKNOWN
+        if name == "tee" and invocation.given is not None and not invocation.given.strip():
+            found = [change._replace(loss="yes") for change in found]
         for effect, target, tree, loss in found:
             self.change(effect, target, scene, tree=tree, subject=subject, loss=loss)
         if name == "find":
@@ -312,6 +335,8 @@ class Examiner:
 
     def network(self, name: str, invocation: Invocation, subject: str) -> bool:
         """What leaves with a request, and what comes in with one."""
+        for line in (invocation.given or "").splitlines() if name.endswith("-cli") else ():
+            self.walk.nested(Invocation([name, *line.split()], invocation.scene.copy()))
         if name in queries.CLIENTS and invocation.given is None and invocation.piped:
             self.add(
                 "database.script", Level.ASK, "runs statements that are not known before they run", subject
@@ -351,6 +376,8 @@ class Examiner:
         """Whether a command is known to change nothing."""
         settings = {*invocation.settings, *invocation.scene.values}
         if any(_GRAVE_SETTINGS.search(setting) for setting in settings):
+            if settings & {"LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES"}:
+                self.add("shell.preload", Level.ASK, "loads other code into every program that follows")
             return False
         self.inspects &= all(_HARMLESS_SETTINGS.fullmatch(setting) for setting in settings)
         entry = readers.entry(name, invocation.argv[1:], self.book)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from orchestrator.safety import unwrap
@@ -28,6 +29,7 @@ _LENIENT = {
     "sql.schema",
 }
 """Rules that call a program harmless by its name or first word."""
+_GUESSES = ("rm", "dd", "shred", "chmod", "chown", "mv", "find", "mkfs", "wipefs")
 _DISK = re.compile(r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd)")
 _WRITES_DISK = re.compile(r"^-(w|f|F|y|d|e|E|O|L|U|x|X|-force|-yes|-write|-format|-delete|-repair)")
 
@@ -41,7 +43,7 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
     if any(map(_DISK.match, arguments)) and not only_asks(arguments):
         level = Level.DENY if grave or any(map(_WRITES_DISK.match, arguments)) else Level.ASK
         examiner.add("disk.not-known", level, "an unfamiliar command that is given a disk", subject)
-    elif name in examiner.book.outward and arguments:
+    elif examiner.book.is_outward(name) and arguments:
         _outward_tool(examiner, arguments, subject)
     elif grave:
         why = "an unfamiliar command, and its words speak of deleting, stopping or sending something"
@@ -80,6 +82,8 @@ def told_to_delete(examiner: Examiner, arguments: list[str], found: list[Finding
 def guessed(examiner: Examiner, argv: list[str], scene: Scene) -> None:
     """A command whose name is computed: ruin if it is ruin as `rm`, or without what is not known of it."""
     name = argv[0].replace(UNKNOWN, "")
+    if re.search(r"[*?\[]", name):
+        name = next((item for item in _GUESSES if fnmatchcase(item, posixpath.basename(name))), "")
     looks_like_rm = any(re.fullmatch(r"-\w*(rf|fr|r|R)\w*", item) for item in argv[1:])
     for guess in {name, "rm" if looks_like_rm and not name else ""} - {""}:
         before = (list(examiner.findings), examiner.reads_only, examiner.inspects, examiner.inside)

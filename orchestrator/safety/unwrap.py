@@ -78,7 +78,9 @@ def _one(wrapper: Wrapper, program: str, invocation: Invocation, book: Book) -> 
     if wrapper.script:
         return _script(wrapper, rest, invocation)
     if wrapper.joined:
-        return Inner(wrapper, script=" ".join(rest) if rest else None)
+        return Inner(wrapper, script=" ".join(rest) if rest else invocation.given)
+    if wrapper.input and "--dry-run" in arguments:
+        return Inner(wrapper)
     if wrapper.input and program == "parallel" and (not rest or rest[0].startswith(":::")):
         lines = rest[1:] if rest else [invocation.given or UNKNOWN]
         return Inner(wrapper, script="\n".join(lines))
@@ -159,7 +161,8 @@ def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -
         at = rest.index(":::")
         return [*rest[:at], *rest[at + 1 :]]
     if invocation.given is not None:
-        extra = invocation.given.split()
+        by_line = "-I" in arguments or any(item.startswith("-I") for item in arguments)
+        extra = invocation.given.splitlines() if by_line else invocation.given.split()
     elif invocation.piped[:1] == ("ls",) and not set(invocation.piped) & {"sed", "awk", "cut", "tr"}:
         words = [word for word in invocation.piped[1:] if not word.startswith("-") and "grep" not in word]
         extra = [(word.rstrip("/") + "/") for word in words[:1] if word] or ["./"]
@@ -200,6 +203,17 @@ def _taken(program: str, given: str) -> str:
     if program in {"make", "gmake"}:
         return "\n".join(line.lstrip("\t@-+ ") for line in lines if line.startswith("\t"))
     return given
+
+
+_READS_SCRIPT = re.compile(r"\s*(sudo (-\S+ )*)?(\S*/)?(ba|da|z|k|a)?sh( -l?s?)*( --?)?\s*")
+
+
+def scripts(inner: Inner, invocation: Invocation) -> list[str]:
+    """The script that is carried, and what a shell on another machine reads from its input."""
+    found = [inner.script or ""]
+    if invocation.given and inner.wrapper.joined and _READS_SCRIPT.fullmatch(found[0]):
+        found.append(invocation.given)
+    return found
 
 
 def elsewhere(inner: Inner, invocation: Invocation) -> Scene:

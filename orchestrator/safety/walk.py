@@ -44,6 +44,9 @@ class Invocation:
     """Names of the variables set for it alone."""
 
 
+_RUNS_BY_ITSELF = re.compile(
+    r"/etc/(cron\.(daily|hourly|weekly|monthly)|profile|rc\.local|init\.d)|.*/\.(bashrc|profile|zshrc)$"
+)
 _RUN_LATER = re.compile(
     r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF|LESSOPEN|LESSCLOSE|BASH_ENV)$"
 )
@@ -157,6 +160,8 @@ class Walk:
                 path = self.path(target, scene)
                 before = scene.scripts.get(path, "") if operator == ">>" else ""
                 scene.scripts[path] = before + (text if text is not None else UNKNOWN)
+                if text and _RUNS_BY_ITSELF.match(path) and UNKNOWN not in text:
+                    self.script(text, scene.copy())
                 text = ""
         return text
 

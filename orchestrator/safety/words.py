@@ -222,7 +222,7 @@ def _parameter(part: Node, scene: Scene, output: Output) -> tuple[str, ...]:
     if part.get("Index"):
         return _element(part["Index"], values)
     if any(part.get(key) for key in ("Length", "Width", "Slice", "Repl", "Names")):
-        return (UNKNOWN,)
+        return tuple(_cut_or_replaced(part, value, scene, output) for value in values)
     operation = part.get("Exp")
     if not operation:
         return values
@@ -239,6 +239,27 @@ def _parameter(part: Node, scene: Scene, output: Output) -> tuple[str, ...]:
         return tuple(_trimmed(value, kind, other[0]) for value in values)
     change = {",,": str.lower, "^^": str.upper}.get(kind)
     return tuple(change(value) for value in values) if change else (UNKNOWN,)
+
+
+def _cut_or_replaced(part: Node, value: str, scene: Scene, output: Output) -> str:
+    """`${x:1:2}` or `${x/a/b}`, where everything in it is written out."""
+    if UNKNOWN in value or not (part.get("Slice") or part.get("Repl")):
+        return UNKNOWN
+    change, cut = part.get("Repl"), part.get("Slice") or {}
+    if change:
+        old, new = single(change.get("Orig"), scene, output), single(change.get("With"), scene, output)
+        is_plain = (
+            len(old) == len(new) == 1 and not re.search(r"[*?\[\\#%]", old[0]) and UNKNOWN not in old[0]
+        )
+        return value.replace(old[0], new[0], -1 if change.get("All") else 1) if is_plain else UNKNOWN
+    numbers = [
+        "".join(str(item.get("Value", "")) for item in (cut.get(key) or {}).get("Parts") or [])
+        for key in ("Offset", "Length")
+    ]
+    if not numbers[0].isdigit() or not (numbers[1].isdigit() or not cut.get("Length")):
+        return UNKNOWN
+    start = int(numbers[0])
+    return value[start : start + int(numbers[1])] if numbers[1] else value[start:]
 
 
 def _element(index: Node, values: tuple[str, ...]) -> tuple[str, ...]:
