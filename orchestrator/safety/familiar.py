@@ -35,6 +35,7 @@ _QUESTION = re.compile(
     r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man)(?:[-_:].*)?",
     re.IGNORECASE,
 )
+_THING = re.compile(r"logs?|versions?|events?|health|metrics|stats?|history|usage", re.IGNORECASE)
 _CHANGES = re.compile(
     rf"(?:.*[-_:.])?(?:{_LOSS}|{_OUT}|set|put|update|create|add|modify|edit|patch|scale|rename|move|mv|cp|copy|import|attach"
     r"|install|enable|start|run|exec|invoke|write|new|login|logout|init|upgrade|rotate|assign|grant|allow|deny|block|lock"
@@ -74,7 +75,11 @@ def only_asks(arguments: list[str]) -> bool:
     asked = next((at for at, word in enumerate(words) if _QUESTION.fullmatch(word)), None)
     if asked is None or any(map(_OPTION.fullmatch, arguments)):
         return False
-    return words[asked] == "help" or not any(_CHANGES.fullmatch(word) for word in words[:asked])
+    if words[asked] == "help":
+        return True
+    # `logs`, `versions` and the like may also be the thing that the next word does something to.
+    before = words[: asked + 2 if _THING.fullmatch(words[asked]) else asked]
+    return not any(_CHANGES.fullmatch(word) for word in before if word != words[asked])
 
 
 def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = False) -> bool:

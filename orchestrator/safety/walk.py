@@ -137,7 +137,7 @@ class Walk:
                     self.judge.redirect(operator, target, scene)
                     targets.append((operator, target))
                     if operator == "<":
-                        given = scene.scripts.get(self.path(target, scene), None)
+                        given = "" if target == "/dev/null" else scene.scripts.get(self.path(target, scene))
                         piped = (*piped, "<")
         self.steps += 1
         late = self.ends and time.monotonic() > self.ends
