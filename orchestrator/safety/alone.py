@@ -16,6 +16,8 @@ from orchestrator.safety.words import Scene
 Decision = Literal["allow", "allow_with_snapshot", "review", "ask", "deny"]
 UNFAMILIAR = frozenset({"shell.not-known", "http.fetch", "shell.write-private"})
 """Findings that say only that little is known, and nothing bad: they stay `review`."""
+MILD = frozenset({"shell.raises-rights-to-read", "remote.reads"})
+"""Findings on something outside the workspace that is read, and no more."""
 FAILURES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError)
 
 
@@ -87,7 +89,7 @@ def _decision(findings: tuple[Finding, ...], worst: Level, *, inside: bool) -> D
         return "deny" if worst is Level.DENY else "ask"
     reviewed = {item.rule for item in findings if item.level is Level.REVIEW}
     losses = {item.loss for item in findings}
-    if "yes" in losses or reviewed - UNFAMILIAR or (reviewed and not inside):
+    if "yes" in losses or reviewed - UNFAMILIAR - MILD or (reviewed - MILD and not inside):
         return "ask"
     if reviewed:
         return "review"

@@ -6,6 +6,8 @@ This only raises suspicion: what confines code is the sandbox.
 from __future__ import annotations
 
 import ast
+import base64
+import codecs
 import re
 from dataclasses import dataclass, field
 
@@ -21,12 +23,19 @@ class Signs:
     scripts: list[str] = field(default_factory=list)
     """Shell commands that it starts."""
     network: bool = False
+    sql: bool = False
+    """It holds a statement that deletes or drops."""
     runs_text: bool = False
     """It runs code that it has only as text."""
     texts: list[str] = field(default_factory=list)
     """Code that it runs from a text."""
 
 
+_SQL = re.compile(
+    r"^\s*(drop\s+(table|database|schema|index|view|user)|truncate\s|delete\s+from|alter\s+table|update\s+\S+\s+set)\b",
+    re.I,
+)
+_EXECUTES = re.compile(r"execute|query|exec|run|raw|sql|command|read_sql")
 _TREES = {"shutil.rmtree", "rmtree", "os.removedirs"}
 _DELETES = {
     "os.remove",
@@ -43,6 +52,22 @@ _SHELLS |= {"pty.spawn", "os.execvp", "os.execv", "os.execl", "os.execlp", "os.s
 _PROCESSES = {"run", "call", "check_call", "check_output", "Popen"}
 _TEXTS = {"eval", "exec", "compile", "__import__", "pickle.loads", "marshal.loads", "runpy.run_path"}
 _NETWORK = {
+    "boto3",
+    "botocore",
+    "kubernetes",
+    "docker",
+    "redis",
+    "psycopg",
+    "psycopg2",
+    "pymysql",
+    "MySQLdb",
+    "asyncpg",
+    "pymongo",
+    "elasticsearch",
+    "kafka",
+    "pika",
+    "fabric",
+    "pexpect",
     "socket",
     "urllib",
     "requests",
@@ -76,6 +101,10 @@ def python(text: str, depth: int = 0) -> Signs | None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             _call(node, _dotted(node.func, known), texts, signs)
+    if any(UNKNOWN in target for effect, target, _ in signs.changes if effect == "delete"):
+        # What it deletes is computed from something: the machine's own paths in the code are candidates.
+        paths = (str(item.value) for item in ast.walk(tree) if isinstance(item, ast.Constant))
+        signs.changes += [("delete", path, True) for path in paths if re.match(r"[/~]", path)]
     for inner in signs.texts:
         below = python(inner, depth + 1) if UNKNOWN not in inner and depth < 4 else None
         if below is None:
@@ -125,7 +154,8 @@ def _text(node: ast.expr | None, texts: dict[str, str]) -> str:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _text(node.left, texts) + _text(node.right, texts)
     if isinstance(node, ast.JoinedStr):
-        return "".join(_text(part, texts) for part in node.values)
+        parts = [part.value if isinstance(part, ast.FormattedValue) else part for part in node.values]
+        return "".join(_text(part, texts) for part in parts)
     if isinstance(node, ast.List | ast.Tuple):
         return " ".join(_quoted(_text(item, texts)) for item in node.elts)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
@@ -134,7 +164,32 @@ def _text(node: ast.expr | None, texts: dict[str, str]) -> str:
             return _text(node.args[0], texts)
         if name == "home":
             return "~"
+        return _computed(node, name, texts)
+    if isinstance(node, ast.Subscript) and ast.unparse(node.slice) == "::-1":
+        return _text(node.value, texts)[::-1]
     return UNKNOWN
+
+
+def _computed(node: ast.Call, name: str, texts: dict[str, str]) -> str:
+    """What a call that only hides a text comes to."""
+    first = _text(node.args[0], texts) if node.args else ""
+    below = _text(node.func.value, texts) if isinstance(node.func, ast.Attribute) else UNKNOWN
+    try:
+        if name in {"b64decode", "b32decode", "b16decode", "a85decode", "b85decode"}:
+            return str(getattr(base64, name)(first.encode()).decode())
+        if name == "fromhex":
+            return bytes.fromhex(first).decode()
+        if name == "decode" and "rot" in _text(node.args[-1], texts) if node.args else False:
+            return codecs.decode(first, "rot13")
+        if name == "chr":
+            return chr(int(first))
+        if name == "join" and isinstance(node.args[0], ast.List | ast.Tuple) and UNKNOWN not in below:
+            return below.join(_text(item, texts) for item in node.args[0].elts)
+    except (ValueError, IndexError, UnicodeError):
+        return UNKNOWN
+    return {"decode": below, "encode": below, "lower": below.lower(), "upper": below.upper()}.get(
+        name, UNKNOWN
+    )
 
 
 def _quoted(text: str) -> str:
@@ -152,15 +207,24 @@ def _call(node: ast.Call, name: str, texts: dict[str, str], signs: Signs) -> Non
         signs.changes.append(("delete", _text(node.func.value, texts), False))
     elif last in {"write_text", "write_bytes"} and isinstance(node.func, ast.Attribute):
         signs.changes.append(("write", _text(node.func.value, texts), False))
-    elif name == "open" or last == "truncate":
-        mode = _text(node.args[1], texts) if len(node.args) > 1 else "r"
-        mode = next((_text(word.value, texts) for word in node.keywords if word.arg == "mode"), mode)
-        if set(mode) & {"w", "a", "x", "+", UNKNOWN}:
-            signs.changes.append(("write", target, False))
+    elif last in {"truncate", "ftruncate"} or (name == "open" and _writes(node, texts)):
+        signs.changes.append(("write", target, False))
+    elif _EXECUTES.match(last) and _SQL.search(target):
+        signs.sql = True
     elif _starts_process(name, last):
-        signs.scripts.append(target)
+        lists = [item for item in node.args[1:2] if isinstance(item, ast.List | ast.Tuple)]
+        rest = " ".join(_quoted(_text(item, texts)) for item in node.args[2:])
+        is_exec = last.startswith(("exec", "spawn"))
+        signs.scripts.append(_text(lists[0], texts) if lists else f"{target} {rest}" if is_exec else target)
     elif name in _TEXTS:
         signs.texts.append(target)
+
+
+def _writes(node: ast.Call, texts: dict[str, str]) -> bool:
+    """Whether an `open` is for writing."""
+    mode = _text(node.args[1], texts) if len(node.args) > 1 else "r"
+    mode = next((_text(word.value, texts) for word in node.keywords if word.arg == "mode"), mode)
+    return bool(set(mode) & {"w", "a", "x", "+", UNKNOWN})
 
 
 def _starts_process(name: str, last: str) -> bool:
@@ -172,11 +236,14 @@ def _starts_process(name: str, last: str) -> bool:
 
 
 _OTHER_TREE = re.compile(
-    r"rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
+    r"\brm\(|rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
 )
-_OTHER_DELETE = re.compile(r"\bunlink|File\.delete|\bremove\(|deleteSync|os\.remove|\brename\b")
+_OTHER_DELETE = re.compile(
+    r"\bunlink|File\.delete|FileUtils\.(?:mv|rm|move|remove|cp)|\bremove\(|deleteSync|os\.remove|\brename\b"
+)
 _OTHER_SHELL = re.compile(
-    r"\b(system|exec|execSync|spawn|spawnSync|popen|passthru|shell_exec|qx|execute|spawn_async|shellescape|Open3|proc_open)\b|`|%x|\bopen3?\b.*\|"
+    r"\b(system|exec|execSync|spawn|spawnSync|popen|passthru|shell_exec|qx|execute|do shell script"
+    r"|spawn_async|shellescape|Open3|proc_open)\b|`|%x|\bopen3?\b.*\|"
 )
 _OTHER_NETWORK = re.compile(
     r"socket|fsockopen|stream_socket|https?[:.]|net/http|IO::Socket|fetch\(|LWP|TCPSocket|curl_|require\('net'\)",
@@ -190,6 +257,9 @@ _LITERAL = re.compile(
 )
 
 
+_HOME = re.compile(
+    r"Dir\.home|os\.homedir\(\)|homedir\(\)|ENV\[['\"]HOME['\"]\]|\$ENV\{['\"]?HOME['\"]?\}|process\.env\.HOME|getenv\(['\"]HOME['\"]\)"
+)
 _CALL = re.compile(r"\b(?:system|exec\w*|spawn\w*|popen\w*|passthru|shell_exec)\s*\(?\s*([^;)]*,[^;)]*)")
 """A call with its command in several literals."""
 
@@ -205,6 +275,7 @@ def _unescaped(match: re.Match[str]) -> str:
 def other(text: str) -> Signs:
     """Signs of a text in another language, by its words and its literals."""
     signs = Signs()
+    text = _HOME.sub('"~"', text)
     literals = [_unescaped(match) for match in _LITERAL.finditer(text)]
     targets = [
         item
@@ -228,5 +299,8 @@ def other(text: str) -> Signs:
         if "exec " in text and "(" not in text:
             signs.scripts.append(text.partition("exec ")[2])
     signs.network = bool(_OTHER_NETWORK.search(text))
+    signs.sql = bool(re.search(r"\b(execute|query|exec|run|raw|prepare)\w*\(", text)) and any(
+        map(_SQL.search, literals)
+    )
     signs.runs_text = bool(re.search(r"\beval\b", text))
     return signs

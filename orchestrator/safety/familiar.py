@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from itertools import takewhile
 
 _LOSS = (
     "delete|del|remove|rm|rmi|rmdir|drop|destroy|purge|wipe|wipeout|nuke|erase|truncate|flush|flushall|flushdb|kill|"
@@ -20,9 +21,25 @@ _OUT = (
     "provision|export-secret-keys?"
 )
 _ACTION = re.compile(rf"([\w.]+[:.])?(?:{_LOSS}|{_OUT})(?:[:_-](?!demo)[\w:-]+)?", re.IGNORECASE)
+_ORDER = "delete|remove|drop|destroy|purge|wipe|erase|uninstall|unregister|nuke|terminate|truncate|undeploy"
 _OPTION = re.compile(
-    rf"--(?:{_LOSS}|export-secret-keys?|force|no-preserve-root|yes-i-really-\S*|nodeps|purge-all)"
-    r"(?:[-=](?!n?o?-?dry|=false)\S*)?",
+    rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|overwrite|factory-reset|export-secret-keys?|nodeps)"
+    r"(?:[-=](?!n?o?-?dry|=false)\S*)?"
+    r"|--(?:force|reset|rm|clean|restore|rollback|no-preserve-root|yes-i-really-\S*)(?:-all)?",
+    re.IGNORECASE,
+)
+_ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-]+)?", re.IGNORECASE)
+_QUESTION = re.compile(
+    r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
+    r"|logs?|tail|top|ping|whoami|inspect|explain|history|stats?|usage|lookup|query|count|find|verify|health|events?|print"
+    r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man)(?:[-_:].*)?",
+    re.IGNORECASE,
+)
+_THING = re.compile(r"logs?|versions?|events?|health|metrics|stats?|history|usage", re.IGNORECASE)
+_CHANGES = re.compile(
+    rf"(?:.*[-_:.])?(?:{_LOSS}|{_OUT}|set|put|update|create|add|modify|edit|patch|scale|rename|move|mv|cp|copy|import|attach"
+    r"|install|enable|start|run|exec|invoke|write|new|login|logout|init|upgrade|rotate|assign|grant|allow|deny|block|lock"
+    r"|unlock|join|leave|fail|resize|replace|merge|approve|cancel|close|transfer|tag|label)(?:[-_:.].*)?",
     re.IGNORECASE,
 )
 _NAME = re.compile(
@@ -41,10 +58,40 @@ def speaks_of_loss(arguments: list[str]) -> bool:
     return any(_ACTION.fullmatch(word) for word in words) or any(map(_OPTION.fullmatch, arguments))
 
 
-def name_speaks_of_loss(path: str, arguments: list[str]) -> bool:
-    """Whether a project's script is called after something that cannot be undone."""
+def orders_loss(arguments: list[str]) -> bool:
+    """Whether a tool's first words or an option say, without a doubt, that it deletes something."""
     if _ASKS & set(arguments):
         return False
+    words = list(takewhile(lambda item: not item.startswith("-"), arguments))
+    words = words[: 1 if words[:1] and words[0] in {"run", "test", "exec", "watch"} else 2]
+    return any(re.fullmatch(_ORDER, word) for word in words) or any(map(_ORDERED.fullmatch, arguments))
+
+
+def only_asks(arguments: list[str]) -> bool:
+    """Whether the first words are a question, and none of them a change."""
+    words = [item for item in arguments if re.match(r"[A-Za-z]", item)][:4]
+    if (_ASKS | {"--test", "--describe", "--status", "--show"}) & set(arguments):
+        return True
+    asked = next((at for at, word in enumerate(words) if _QUESTION.fullmatch(word)), None)
+    if asked is None or any(map(_OPTION.fullmatch, arguments)):
+        return False
+    if words[asked] == "help":
+        return True
+    # `logs`, `versions` and the like may also be the thing that the next word does something to.
+    before = words[: asked + 2 if _THING.fullmatch(words[asked]) else asked]
+    return not any(_CHANGES.fullmatch(word) for word in before if word != words[asked])
+
+
+def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = False) -> bool:
+    """Whether a script is called after something that cannot be undone; `loosely`: anywhere in its name."""
+    if _ASKS & set(arguments):
+        return False
+    if loosely:
+        name = re.sub(r"\.\w+$", "", posixpath.basename(path))
+        words = re.split(r"[-_]", name.lower())
+        nouns = {"report", "log", "list", "check", "test", "plan"}
+        verbs = words[-1:] if words[-1] in nouns else words
+        return any(re.fullmatch(_ORDER + "|prune|reset|cleanup", word) for word in verbs)
     name = re.sub(r"\.\w+$", "", posixpath.basename(path))
     if _NAME.fullmatch(name) or re.fullmatch(_LOSS + "|" + _OUT, name):
         return True

@@ -93,6 +93,7 @@ _MODULES = frozenset([
 _OWN_NAMES = {"pre_commit": "pre-commit", "django": "django-admin", "sphinx": "sphinx-build"}
 
 
+_FORKS = re.compile(r"fork\W*\bwhile\b|(while|loop|for)\b[^\n;]*[:{;)]\s*(os\.|Process\.)?fork\b")
 SHELL_SETUP = re.compile(
     r"/bin/activate$|/\.(bashrc|bash_profile|profile|zshrc|nvm/nvm\.sh|cargo/env|asdf/asdf\.sh|sdkman/bin/[\w-]+\.sh)$"
 )
@@ -173,14 +174,19 @@ def _file(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         file = "".join(invocation.argv[invocation.argv.index("-jar") + 1 :][:1])
     if not file or UNKNOWN in file:
         return False
-    script_file(examiner, file, found[1:], invocation.scene)
+    written = invocation.scene.scripts.get(absolute(file, invocation.scene))
+    if written is not None:
+        inspect(examiner, written, invocation.scene, file, python=bool(_PYTHON.match(name)))
+        return True
+    after = invocation.argv[invocation.argv.index(file) + 1 :] if file in invocation.argv else found[1:]
+    script_file(examiner, file, after, invocation.scene)
     return True
 
 
 def script_file(examiner: Examiner, file: str, arguments: list[str], scene: Scene) -> None:
     """A script that was not read: the project's own runs as a build does, any other is looked at."""
     where = scope(file, scene)
-    inside = where in {Scope.INSIDE, Scope.ROOT}
+    inside = where in {Scope.INSIDE, Scope.ROOT} or (scene.remote and not file.startswith("/"))
     if inside and name_speaks_of_loss(file, arguments):
         examiner.add(
             "project.grave-script", Level.ASK, "runs a project script named after something grave", file
@@ -199,11 +205,15 @@ def script_file(examiner: Examiner, file: str, arguments: list[str], scene: Scen
 def inspect(examiner: Examiner, text: str, scene: Scene, subject: str, *, python: bool) -> None:
     """The signs of a piece of code."""
     examiner.add("code.runs", Level.SNAPSHOT, "runs code", subject)
+    if _FORKS.search(text):
+        examiner.forbid("shell.fork-bomb", "starts itself again and again until the machine stops")
     signs = (code.python(text) if python else None) or code.other(text)
     if UNKNOWN in text or signs.runs_text:
         examiner.doubt("code.unknown", "runs code that is not known before it runs")
     if signs.network:
         examiner.add("code.network", Level.ASK, "the code reaches the network", subject)
+    if signs.sql:
+        examiner.add("code.sql", Level.ASK, "the code deletes or changes rows or tables", subject)
     for effect, target, tree in signs.changes:
         if target.startswith("~"):
             target = scene.home + target[1:]

@@ -26,15 +26,20 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
         return _path(name, arguments, scene)
     if name == "mktemp" and not [item for item in arguments if item not in {"-d", "-t", "-q"}]:
         return "/tmp/tmp.unnamed"  # noqa: S108 - a place, not a file of ours
-    if name == "exec" and not arguments:
-        return ""
+    if name in _PRINTERS or name in {"which", "command"}:
+        return _code_output(arguments) if name in _PRINTERS else _place(name, arguments)
     if name == "cat":
         return _cat(arguments, given, scene)
-    if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"}:
+    if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"} or argv == ["exec"]:
         return ""
     return _filtered(name, arguments, given) if given is not None and UNKNOWN not in given else None
 
 
+_PRINTERS = {"python", "python3", "perl", "ruby", "php", "node", "awk", "gawk", "lua"}
+_PRINTS = re.compile(
+    r"(?:-[cerE] |BEGIN ?\{ ?)(?:print|say|puts|echo|console\.log)[ (]*(['\"])((?:(?!\1).)*)\1[ );}]*"
+)
+"""Code that prints one text, and does nothing else."""
 _CARRIERS = frozenset([
     "sudo",
     "doas",
@@ -66,6 +71,19 @@ def _carried(argv: list[str]) -> list[str]:
         if not (word in _CARRIERS or word.startswith(("-", "/")) or "=" in word or len(word) < 5):
             break
     return argv
+
+
+def _code_output(arguments: list[str]) -> str | None:
+    code = _PRINTS.fullmatch(" ".join(arguments))
+    return ansi_c(code[2]) + "\n" if code else None
+
+
+def _place(name: str, arguments: list[str]) -> str | None:
+    """What `which` and `command -v` print, the folder aside."""
+    if name == "command" and arguments[:1] != ["-v"]:
+        return None
+    names = arguments[name == "command" :]
+    return f"/usr/bin/{names[0]}\n" if len(names) == 1 and names[0].isalnum() else None
 
 
 def _path(name: str, arguments: list[str], scene: Scene) -> str | None:
@@ -142,7 +160,32 @@ def _filtered(name: str, arguments: list[str], given: str | None) -> str | None:
         return "\n".join(line[::-1] for line in text.split("\n"))
     if name == "tr" and len(arguments) == 2:
         return _translated(text, *arguments)
+    if name in {"head", "tail", "cut", "sed"}:
+        return _cut(name, arguments, text)
     return text if name in {"tee", "sponge"} else None
+
+
+def _cut(name: str, arguments: list[str], text: str) -> str | None:
+    """A part of the lines or characters, or a plain replacement, where the options are simple."""
+    joined, lines = " ".join(arguments), text.splitlines(keepends=True)
+    if name == "sed":
+        change = re.fullmatch(r"s([/|#,])((?:(?!\1)[\w ./-])*)\1((?:(?!\1)[\w ./-])*)\1(g?)", joined)
+        return (
+            text.replace(change[2], change[3], -1 if change[4] else 1)
+            if change and "." not in change[2]
+            else None
+        )
+    if count := re.fullmatch(r"-(?:n ?)?(\d+)|", joined):
+        number = int(count[1] or 10)
+        return "".join(lines[:number] if name == "head" else lines[-number:]) if name != "cut" else None
+    if part := re.fullmatch(r"-[cb] ?(\d+)(-?)(\d*)", joined):
+        end = int(part[3]) if part[3] else None if part[2] else int(part[1])
+        return "".join(line.rstrip("\n")[int(part[1]) - 1 : end] + "\n" for line in lines)
+    if part := re.fullmatch(r"-d ?(\S) -f ?(\d+)", joined):
+        return "".join(
+            "".join(line.rstrip("\n").split(part[1])[int(part[2]) - 1 :][:1]) + "\n" for line in lines
+        )
+    return None
 
 
 def _translated(text: str, old: str, new: str) -> str | None:

@@ -26,7 +26,7 @@ _TEXT_OPTIONS = {
     "sqlite": (),
 }
 """By client, the options that hold statements; without any, they are the operands after the first."""
-CLIENTS = frozenset({*_TEXT_OPTIONS, "mongosh", "mongo"}) - {"bq"}
+CLIENTS = frozenset({*_TEXT_OPTIONS, "mongosh", "mongo", "redis-cli", "valkey-cli", "keydb-cli"}) - {"bq"}
 _VALUES = ("-U", "-h", "-d", "-p", "-P", "-u", "-D", "-n", "-H", "--host", "--port", "--user", "--dbname")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _QUERY = re.compile(

@@ -33,6 +33,12 @@ def is_certain(name: str, arguments: list[str], book: Book) -> bool:
     return found is not None and bool(found.words) and not any(word.startswith("*") for word in found.words)
 
 
+def asks_only(name: str, arguments: list[str], book: Book) -> bool:
+    """Whether an option makes the command a question, or its first word is `help`."""
+    found = entry(name, arguments, book)
+    return found is not None and (bool(found.any) or arguments[:1] == ["help"])
+
+
 def _holds(reader: Reader, name: str, arguments: list[str], book: Book) -> bool:
     if any(has(option, arguments) for option in reader.never):
         return False

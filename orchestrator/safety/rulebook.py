@@ -140,9 +140,22 @@ class Book(Strict):
     values: dict[str, Names] = {}
     """By program, the options that take their value from the next argument."""
     outward: Names = ()
-    """Programs that act on other machines, services or accounts: what is not known of them is asked."""
+    """Programs that act on other machines, services or accounts, or on the settings of this one: what is not
+    known of them is asked. `*` as in file names."""
     adding: frozenset[str] = frozenset()
     """Ids of rules that add a finding and make no program a known one: a workspace's own."""
+
+    def is_outward(self, name: str) -> bool:
+        """Whether a program acts beyond the workspace."""
+        return name in self._outward or any(fnmatchcase(name, item) for item in self._outward_patterns)
+
+    @cached_property
+    def _outward(self) -> frozenset[str]:
+        return frozenset(self.outward)
+
+    @cached_property
+    def _outward_patterns(self) -> Names:
+        return tuple(name for name in self.outward if "*" in name)
 
     @cached_property
     def exact(self) -> dict[str, tuple[Rule, ...]]:
@@ -254,7 +267,7 @@ def applies(rule: Rule, program: str, arguments: list[str], given: str, book: Bo
         pattern = rule.argument
         if not by_option and not (pattern and any(re.search(pattern, item) for item in arguments)):
             return False
-    return not rule.text or bool(re.search(rule.text, " ".join([*arguments, given]), re.IGNORECASE))
+    return not rule.text or bool(re.search(rule.text, " ".join([*arguments, given]).strip(), re.IGNORECASE))
 
 
 def rules_for(program: str, arguments: list[str], given: str, book: Book) -> list[Rule]:

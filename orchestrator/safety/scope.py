@@ -30,6 +30,9 @@ class Scope(Enum):
     UNKNOWN = "a target that is not known before it runs"
 
 
+AT_HOME = frozenset({Scope.INSIDE, Scope.ROOT, Scope.GIT, Scope.NOWHERE, Scope.PRIVATE})
+"""Where nothing beyond the workspace is touched."""
+
 _STREAMS = re.compile(r"/dev/(null|zero|full|u?random|tty|std(in|out|err)|fd/\d+|shm/.+)|/proc/self/fd/\d+|-")
 _SYSTEM: tuple[str, ...] = (
     "bin",
@@ -124,11 +127,15 @@ def _outside(path: str, scene: Scene, root: str) -> Scope:
         return Scope.VITAL if len(parts) == 1 and not scene.remote else Scope.OUTSIDE
     if parts[0] == "dev":
         return Scope.DEVICE if len(parts) > 1 else Scope.VITAL
-    if len(parts) == 1 or (parts[0] in {"home", "Users"} and len(parts) == 2):
+    if len(parts) == 1 or (parts[0] in {"home", "Users"} and len(parts) == 2) or _WINDOWS.fullmatch(path):
         return Scope.VITAL
     return Scope.OUTSIDE if parts[0] in {"home", "Users"} else Scope.SYSTEM
 
 
+_WINDOWS = re.compile(
+    r"/mnt/[a-z](/(Windows(/System32)?|Users(/[^/]+)?|Program Files[^/]*|ProgramData|\*))?/?", re.I
+)
+"""What WSL shows of Windows: a drive, its system, its homes."""
 _GRAVE = re.compile(
     r"/proc/(sys/|sysrq-trigger)|/sys/|/boot/|/etc/(passwd|g?shadow|fstab|sudoers|group|ld\.so\.\w+|pam\.d|inittab)(/|$)"
     r"|/(usr/)?lib(32|64)?/([^/]+/)?(libc|libm|libpthread|ld-linux[^/]*|ld-musl[^/]*|ld)[.-][^/]*$|/(usr/)?lib/systemd(/|$)"

@@ -7,17 +7,27 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from dataclasses import dataclass, replace
 
-from orchestrator.safety import interpreters, queries, readers, shellwords, targets, unwrap
-from orchestrator.safety.familiar import speaks_of_loss
+from orchestrator.safety import (
+    embedded,
+    interpreters,
+    queries,
+    readers,
+    shellwords,
+    targets,
+    unfamiliar,
+    unwrap,
+    windows,
+)
+from orchestrator.safety.familiar import only_asks
 from orchestrator.safety.rulebook import Book, has, rules_for
-from orchestrator.safety.scope import Scope, absolute, consequence, scope, starts_sessions
+from orchestrator.safety.scope import AT_HOME, Scope, absolute, consequence, scope, starts_sessions
 from orchestrator.safety.verdict import Finding, Level, Loss, printable
 from orchestrator.safety.walk import Invocation, Walk
-from orchestrator.safety.words import UNKNOWN, Scene, ansi_c
+from orchestrator.safety.words import UNKNOWN, Scene
 
-_AT_HOME = {Scope.INSIDE, Scope.ROOT, Scope.GIT, Scope.NOWHERE, Scope.PRIVATE}
 _HARMLESS_SETTINGS = re.compile(r"LANG|LC_\w+|TZ|TERM|COLUMNS|LINES|NO_COLOR|[a-z_][a-z0-9_]*")
 _GRAVE_SETTINGS = re.compile(
     r"^(PATH|IFS|ENV|BASH_\w*|LD_\w+|DYLD_\w+|PYTHON\w+|PERL\w+|RUBY\w+|NODE_\w+|JAVA_\w+|_JAVA_\w+|GIT_\w+|GCONV_\w+"
@@ -25,18 +35,6 @@ _GRAVE_SETTINGS = re.compile(
 )
 """Variables by which a harmless program can be made to run or load another one."""
 _PROGRAM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin")
-_EMBEDDED = {
-    "vim vi nvim ex view less more man": r":?(?:silent\s+)?!(.+)",
-    "tmux screen zellij": r"^(\S+ .*)",
-    "git": r"=!(.+)",
-    "tar bsdtar": r"(?:exec|^--to-command|^--use-compress-program|^--rsh-command)=(.+)",
-    "gdb lldb": r"^(?:shell|!)\s*(.+)",
-    "socat": r"(?:EXEC|SYSTEM):([^,]+)",
-    "ssh scp sftp": r"(?:ProxyCommand|LocalCommand)[= ](.+)",
-    "rsync": r"^--rsync-path=(.+)",
-    "sed gsed": r"(?:^|[;{/\d$ ])e\s+(.+)",
-    "awk gawk mawk nawk": r"(?:system\(\s*|\|\s*|print\s*)\"((?:[^\"\\]|\\.)+)\"",
-}
 _EXISTS = re.compile(
     r"(\./)?(README|LICENSE|CHANGELOG|CONTRIBUTING|Makefile|Dockerfile|Cargo|pyproject|setup|package|tsconfig|go|"
     r"requirements|composer|Gemfile|Pipfile|poetry|\.env|\.gitignore|docker-compose|compose)(-lock)?(\.\w+)?"
@@ -78,7 +76,19 @@ _SENDERS = frozenset([
     "lynx",
     "w3m",
 ])
-_SERVICES = ("database.", "containers.", "kubernetes.", "helm.", "infrastructure.", "backup.", "repository.")
+_SERVICES = (
+    "database.",
+    "containers.",
+    "kubernetes.",
+    "helm.",
+    "infrastructure.",
+    "backup.",
+    "repository.",
+    "cloud.",
+    "queues.",
+)
+_ASKABLE = ("build.", "packages.", "queues", "disk.format", "fleet.", "accounts", "keys.", "database.")
+"""Rules that do not hold where an option makes the command a question."""
 """Rules that look for a word among all arguments: a subcommand that only reads is the better sign."""
 _CARRIERS = {"machine.editors"}
 """Rules of programs that pass their arguments on to a shell."""
@@ -159,7 +169,7 @@ class Examiner:
         level, why, where = consequence(effect, target, scene, tree=tree)
         # An unknown target that leaves a finding is judged by the policy, which knows of the sandbox.
         is_judged_later = where is Scope.UNKNOWN and level > Level.ALLOW
-        if where not in _AT_HOME and not is_judged_later:
+        if where not in AT_HOME and not is_judged_later:
             self.inside = False
         if effect == "write" and starts_sessions(absolute(target, scene)):
             self.add("shell.persistence", Level.ASK, "changes what runs at the next login", subject or target)
@@ -188,34 +198,44 @@ class Examiner:
         """One simple command."""
         argv, scene = invocation.argv, invocation.scene
         subject = " ".join(argv)
-        if UNKNOWN in argv[0]:
+        if UNKNOWN in argv[0] or re.search(r"[*?\[].", argv[0] + " "[len(argv[0]) < 2 :]):
             self.doubt("shell.unknown-command", "runs a command whose name is not known before it runs")
             self.hidden(" ".join(argv[1:]), scene)
+            unfamiliar.guessed(self, argv, scene)
             return
         name, plain = self.program(argv[0], argv[1:], scene, subject)
         for argument in argv[1:] if name not in _NAMES_ONLY else ():
             self.secret(argument, scene, subject)
+        if f"alias {name}" in scene.values:
+            script = " ".join([*scene.values.pop(f"alias {name}"), *map(shlex.quote, argv[1:])])
+            self.walk.script(script, scene.copy())
+            return
         if shellwords.special(self, name, invocation):
             return
         before = len(self.findings)
         carries = known = self.carried(name, invocation)
         known |= interpreters.inline(self, name, invocation, subject)
+        known |= windows.run(self, name, argv[1:])
         known |= self.effects(name, invocation, subject)
         asks = queries.only_queries(name, argv[1:], invocation.given)
         known |= self.network(name, invocation, subject)
+        asked = self.book.is_outward(name) and only_asks(argv[1:])
         is_certain = asks or readers.is_certain(name, argv[1:], self.book)
         for rule in rules_for(name, argv[1:], invocation.given or "", self.book):
-            if (is_certain and rule.id.startswith(_SERVICES)) or (
-                rule.id == "http.fetch" and stays_here(argv[1:])
-            ):
+            is_question = is_certain and rule.id.startswith(_SERVICES)
+            is_question |= asked and rule.severity >= Level.ASK and rule.id.startswith(_SERVICES)
+            is_question |= rule.id.startswith(_ASKABLE) and readers.asks_only(name, argv[1:], self.book)
+            is_local = rule.id == "http.fetch" or name == "openssl"
+            if is_question or (is_local and stays_here(argv[1:])):
                 continue
             self.found(Finding(rule.id, rule.severity, rule.why, _shown(subject), loss=rule.loss))
             self.inside &= not rule.leaves
             known |= rule.id not in self.book.adding
+        unfamiliar.told_to_delete(self, argv[1:], self.findings[before:], subject)
         if not known and asks:
             self.inspects = False
         elif not known and not (plain and self.reads(name, invocation)):
-            self.unknown(argv, scene, subject)
+            unfamiliar.judge(self, argv, scene, subject)
         fresh = self.findings[before:]
         if not carries and any(item.level >= Level.REVIEW or item.rule in _CARRIERS for item in fresh):
             self.hidden(" ".join([*argv[1:], invocation.given or ""]), scene)
@@ -223,10 +243,13 @@ class Examiner:
     def program(self, text: str, arguments: list[str], scene: Scene, subject: str) -> tuple[str, bool]:
         """The program's name, and whether it is the system's program of that name."""
         folder, name = posixpath.split(text)
+        if folder in {"/etc/init.d", "/etc/rc.d"}:
+            self.walk.nested(Invocation(["service", name, *arguments], scene))
+            return name, True
         if not folder and name.endswith((".py", ".sh", ".rb", ".js")):
             folder, text = ".", "./" + text
         if not folder or folder in _PROGRAM_FOLDERS:
-            return name.lower() if name.isupper() else name, True
+            return name.lower() if name.isupper() and len(name) > 1 else name, True
         where = scope(text, scene)
         if where not in {Scope.INSIDE, Scope.SYSTEM} and not scene.remote:
             self.add("shell.foreign-program", Level.ASK, f"runs a program at {where.value}", subject)
@@ -259,49 +282,51 @@ class Examiner:
         for inner in unwrap.unwrap(name, invocation, self.book):
             scene = unwrap.elsewhere(inner, invocation)
             runs = inner.script is not None or inner.argv or inner.blind or inner.file
+            at = len(self.findings)
+            self.follow(inner, invocation, scene)
             if inner.wrapper.raised and (runs or not readers.entry(name, invocation.argv[1:], self.book)):
-                self.add("shell.raises-rights", Level.ASK, "runs with other rights than yours", name)
-            if inner.wrapper.remote:
-                self.inspects = self.inside = False
-            if inner.script is not None:
-                self.walk.script(inner.script, scene)
-            elif inner.argv:
-                self.walk.nested(Invocation(list(inner.argv), scene, invocation.given, invocation.piped))
-            elif inner.blind:
-                self.doubt("shell.unknown-script", "runs a script that is not known before it runs")
-            elif inner.file and not has("-n", invocation.argv):
-                interpreters.script_file(self, inner.file, list(inner.positional or ()), scene)
+                self.raised(name, known=bool(runs) and not self.findings[at:])
             known |= bool(runs)
             if name in _FETCHERS and any(item.rule == "shell.not-known" for item in self.findings[before:]):
                 why = "fetches and runs a package that is not among the known tools"
                 self.add("packages.runs-unknown", Level.ASK, why, " ".join(invocation.argv))
-        if invocation.given and name in unwrap.TAKERS:
-            self.walk.script(unwrap.taken(name, invocation.given), invocation.scene.copy())
-        known |= self.embedded(name, invocation)
+        for text in unwrap.texts_taken(name, invocation):
+            self.walk.script(text, invocation.scene.copy())
+        known |= embedded.run(self, name, invocation)
         return known
 
-    def embedded(self, name: str, invocation: Invocation) -> bool:
-        """Commands inside an argument, as editors and Git aliases have them."""
-        found = False
-        for programs, pattern in _EMBEDDED.items():
-            if name not in programs.split():
-                continue
-            for argument in invocation.argv[1:]:
-                for script in re.findall(pattern, argument):
-                    self.add(
-                        "shell.embedded", Level.SNAPSHOT, f"runs a shell command from within {name}", script
-                    )
-                    script = ansi_c(script).replace("\\$", "$") if "awk" in name else script
-                    self.walk.script(script, invocation.scene.copy())
-                    found = True
-        return found
+    def follow(self, inner: unwrap.Inner, invocation: Invocation, scene: Scene) -> None:
+        """One command or script that a wrapper carries."""
+        if inner.wrapper.remote:
+            self.inspects = self.inside = False
+        if inner.script is not None:
+            for script in unwrap.scripts(inner, invocation):
+                self.walk.script(script, scene)
+        elif inner.argv:
+            self.walk.nested(Invocation(list(inner.argv), scene, invocation.given, invocation.piped))
+        elif inner.blind:
+            self.doubt("shell.unknown-script", "runs a script that is not known before it runs")
+        elif inner.file and not has("-n", invocation.argv):
+            interpreters.script_file(self, inner.file, list(inner.positional or ()), scene)
+
+    def raised(self, name: str, *, known: bool) -> None:
+        """Other rights than the user's own; `known` when all that was found is that it reads."""
+        if known:
+            self.add("shell.raises-rights-to-read", Level.REVIEW, "reads with other rights than yours", name)
+            self.inside = False
+        else:
+            self.add("shell.raises-rights", Level.ASK, "runs with other rights than yours", name)
 
     def effects(self, name: str, invocation: Invocation, subject: str) -> bool:
         """Changes of paths."""
         arguments, scene = invocation.argv[1:], invocation.scene
         found = targets.changes(name, arguments, self.book)
+        for file in arguments if name == "tee" else ():
+            scene.scripts[absolute(file, scene)] = UNKNOWN if invocation.given is None else invocation.given
         for file in targets.downloads(name, arguments):
             scene.scripts[absolute(file, scene)] = UNKNOWN
+        if name == "tee" and invocation.given is not None and not invocation.given.strip():
+            found = [change._replace(loss="yes") for change in found]
         for effect, target, tree, loss in found:
             self.change(effect, target, scene, tree=tree, subject=subject, loss=loss)
         if name == "find":
@@ -310,6 +335,8 @@ class Examiner:
 
     def network(self, name: str, invocation: Invocation, subject: str) -> bool:
         """What leaves with a request, and what comes in with one."""
+        for line in (invocation.given or "").splitlines() if name.endswith("-cli") else ():
+            self.walk.nested(Invocation([name, *line.split()], invocation.scene.copy()))
         if name in queries.CLIENTS and invocation.given is None and invocation.piped:
             self.add(
                 "database.script", Level.ASK, "runs statements that are not known before they run", subject
@@ -335,6 +362,9 @@ class Examiner:
             if argument in {"-fprint", "-fprint0", "-fls", "-fprintf"}:
                 self.change("write", "".join(arguments[at + 1 : at + 2]), scene)
         for argv in targets.find_commands(arguments):
+            for place in () if selective else places:
+                if any(change.effect == "write" for change in targets.changes(argv[0], argv[1:], self.book)):
+                    self.change("own", place, scene, tree=True, subject=subject)
             for place in places:
                 filled = [item.replace(UNKNOWN, place) for item in argv]
                 self.walk.nested(Invocation(filled, scene.copy()))
@@ -346,38 +376,13 @@ class Examiner:
         """Whether a command is known to change nothing."""
         settings = {*invocation.settings, *invocation.scene.values}
         if any(_GRAVE_SETTINGS.search(setting) for setting in settings):
+            if settings & {"LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES"}:
+                self.add("shell.preload", Level.ASK, "loads other code into every program that follows")
             return False
         self.inspects &= all(_HARMLESS_SETTINGS.fullmatch(setting) for setting in settings)
         entry = readers.entry(name, invocation.argv[1:], self.book)
         self.inspects &= entry is not None and entry.inspect
         return entry is not None
-
-    def unknown(self, argv: list[str], scene: Scene, subject: str) -> None:
-        """A command that no description covers."""
-        if posixpath.basename(argv[0]) in unwrap.SHELLS and not argv[1:]:
-            return  # a shell that is given nothing to run
-        if posixpath.basename(argv[0]) in self.book.outward and argv[1:]:
-            self.add("remote.not-known", Level.ASK, "may change something beyond this machine", subject)
-            return
-        if speaks_of_loss(argv[1:]):
-            why = "an unfamiliar command, and its words speak of deleting, stopping or sending something"
-            self.add("shell.not-known-grave", Level.ASK, why, subject)
-            return
-        if "/" in argv[0] and any(found.rule == "project.script" for found in self.findings):
-            self.outward(argv[1:], scene)
-            return
-        self.add("shell.not-known", Level.REVIEW, "is not among the commands known to be harmless", subject)
-        self.outward(argv[1:], scene)
-
-    def outward(self, arguments: list[str], scene: Scene) -> None:
-        """Note whether an argument of a program that nobody knows leads out of the workspace."""
-        for argument in arguments:
-            where = (
-                scope(argument, scene)
-                if argument[:1] in {"/", "~"} or argument.startswith("..")
-                else Scope.INSIDE
-            )
-            self.inside &= where in _AT_HOME | {Scope.SYSTEM}
 
 
 def stays_here(arguments: list[str]) -> bool:

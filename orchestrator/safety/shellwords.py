@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from orchestrator.safety import interpreters, unwrap
 from orchestrator.safety.familiar import asks_for_help
+from orchestrator.safety.output import output_of
 from orchestrator.safety.scope import Scope, absolute, scope
+from orchestrator.safety.verdict import Level
 from orchestrator.safety.walk import Invocation
-from orchestrator.safety.words import MOST, UNKNOWN, Scene
+from orchestrator.safety.words import MOST, SPLIT, UNKNOWN, Scene
 
 if TYPE_CHECKING:
     from orchestrator.safety.shell import Examiner
@@ -29,11 +31,23 @@ def special(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         _source(examiner, arguments, invocation)
     elif name in {"alias", "trap"}:
         for item in arguments if name == "alias" else arguments[:1]:
-            script = item.partition("=")[2] if name == "alias" else item.strip("-")
-            examiner.walk.script(script, scene.copy())
+            short, _, script = item.partition("=") if name == "alias" else ("", "", item.strip("-"))
+            if short:
+                _alias(examiner, short, script, scene)
+            else:
+                examiner.walk.script(script, scene.copy())
     else:
         return _sets(name, arguments, invocation)
     return True
+
+
+def _alias(examiner: Examiner, short: str, script: str, scene: Scene) -> None:
+    """A short name: only ruin counts where it is given, everything where it is used."""
+    at, before = len(examiner.findings), (examiner.reads_only, examiner.inspects, examiner.inside)
+    examiner.walk.script(script, scene.copy())
+    examiner.reads_only, examiner.inspects, examiner.inside = before
+    examiner.findings[at:] = [item for item in examiner.findings[at:] if item.level is Level.DENY]
+    scene.values[f"alias {short}"] = (script,)
 
 
 def _sets(name: str, arguments: list[str], invocation: Invocation) -> bool:
@@ -43,10 +57,16 @@ def _sets(name: str, arguments: list[str], invocation: Invocation) -> bool:
         given = arguments[arguments.index("--") + 1 :]
         scene.positional = given if scene.certain or scene.positional is None else None
         return True
+    if name == "printf" and arguments[:1] == ["-v"] and len(arguments) > 2:
+        text = output_of(["printf", *arguments[2:]], None, scene)
+        scene.assign(arguments[1], (UNKNOWN if text is None else text,))
+        return True
     if name in {"read", "mapfile", "readarray", "getopts", "unset"}:
         variables = [item for item in arguments if not item.startswith("-")]
         lines = tuple((invocation.given or "").splitlines())
         known = name == "read" and len(variables) == 1 and 0 < len(lines) <= MOST
+        if name in {"mapfile", "readarray"} and invocation.given is not None:
+            lines, known = (SPLIT.join(lines),), True
         for variable in variables:
             scene.values[scene.name(variable)] = lines if known else (UNKNOWN,)
         return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from orchestrator.safety.rulebook import Book, Wrapper, begins, operands
 from orchestrator.safety.targets import find_starts
@@ -22,7 +24,6 @@ SHELLS = frozenset([
     "rbash",
     "csh",
     "tcsh",
-    "pwsh",
 ])
 _OWN_SETTINGS = dict.fromkeys(("env", "sudo", "doas"), r"-.|[A-Za-z_]\w*=")
 """What belongs to a wrapper itself, besides options with a value; for others, what starts with a dash."""
@@ -66,12 +67,20 @@ def _one(wrapper: Wrapper, program: str, invocation: Invocation, book: Book) -> 
         return Inner(wrapper, script=text, positional=tuple(rest[1:]), own_name="".join(rest[:1]))
     if wrapper.after:
         at = next((at for at, item in enumerate(arguments) if item in wrapper.after), None)
-        return Inner(wrapper, argv=tuple(arguments[at + 1 :]) if at is not None else ())
+        argv = arguments[at + 1 :] if at is not None else []
+        if argv and program in {"fd", "fdfind"}:
+            places = operands(program, arguments[:at], {program: ("-t", "-e", "-d", "-E", "--type")})[1:] or [
+                "."
+            ]
+            argv += [f"{place.rstrip('/')}/" for place in places]
+        return Inner(wrapper, argv=tuple(argv))
     rest = _after(wrapper, program, arguments, book)
     if wrapper.script:
         return _script(wrapper, rest, invocation)
     if wrapper.joined:
-        return Inner(wrapper, script=" ".join(rest) if rest else None)
+        return Inner(wrapper, script=" ".join(rest) if rest else invocation.given)
+    if wrapper.input and "--dry-run" in arguments:
+        return Inner(wrapper)
     if wrapper.input and program == "parallel" and (not rest or rest[0].startswith(":::")):
         lines = rest[1:] if rest else [invocation.given or UNKNOWN]
         return Inner(wrapper, script="\n".join(lines))
@@ -87,6 +96,7 @@ def _text_option(wrapper: Wrapper, arguments: list[str]) -> tuple[str | None, li
             after = "[A-Za-z]*" if wrapper.script else ""
             cluster = len(option) == 2 and re.fullmatch(rf"-[A-Za-z]*{option[1]}{after}", argument)
             if argument == option or cluster:
+                at += arguments[at + 1 : at + 2] == ["--"]
                 return (arguments[at + 1] if len(arguments) > at + 1 else None), arguments[at + 2 :]
             if option.startswith("--") and argument.startswith(option + "="):
                 return argument[len(option) + 1 :], arguments[at + 1 :]
@@ -110,7 +120,7 @@ def _after(wrapper: Wrapper, program: str, arguments: list[str], book: Book) -> 
             ]
         elif argument == "--":
             return arguments[at + 1 + left :]
-        elif argument in takes:
+        elif argument in takes or (not wrapper.remote and _ends_with_value(argument, takes)):
             skip = True
         elif re.match(_OWN_SETTINGS.get(program, r"-."), argument):
             continue
@@ -119,6 +129,14 @@ def _after(wrapper: Wrapper, program: str, arguments: list[str], book: Book) -> 
         else:
             return arguments[at:]
     return []
+
+
+def _ends_with_value(argument: str, takes: tuple[str, ...]) -> bool:
+    """Whether a cluster of letters such as `-Hu` ends with an option that takes the next argument."""
+    is_cluster = re.fullmatch(r"-[A-Za-z]{2,}", argument)
+    return (
+        bool(is_cluster) and f"-{argument[-1]}" in takes and not any(f"-{x}" in takes for x in argument[1:-1])
+    )
 
 
 def _script(wrapper: Wrapper, rest: list[str], invocation: Invocation) -> Inner:
@@ -143,7 +161,8 @@ def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -
         at = rest.index(":::")
         return [*rest[:at], *rest[at + 1 :]]
     if invocation.given is not None:
-        extra = invocation.given.split()
+        by_line = "-I" in arguments or any(item.startswith("-I") for item in arguments)
+        extra = invocation.given.splitlines() if by_line else invocation.given.split()
     elif invocation.piped[:1] == ("ls",) and not set(invocation.piped) & {"sed", "awk", "cut", "tr"}:
         words = [word for word in invocation.piped[1:] if not word.startswith("-") and "grep" not in word]
         extra = [(word.rstrip("/") + "/") for word in words[:1] if word] or ["./"]
@@ -159,12 +178,22 @@ def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -
     return [*rest, *extra]
 
 
-TAKERS = frozenset({"at", "batch", "crontab", "make", "gmake"})
+_TAKERS = frozenset({"at", "batch", "crontab", "make", "gmake", "sg", "newgrp", "ed", "ftp", "sftp"})
 """Programs that take commands from their input, in a form of their own."""
 
 
-def taken(program: str, given: str) -> str:
+def texts_taken(program: str, invocation: Invocation) -> list[str]:
+    """The commands that such a program gets, by its input or by a file that the script made."""
+    if program not in _TAKERS:
+        return []
+    scripts = invocation.scene.scripts
+    files = [scripts[item] for item in invocation.argv[1:] if item.startswith("/dev/fd/") and item in scripts]
+    return [_taken(program, text) for text in (*files, invocation.given) if text]
+
+
+def _taken(program: str, given: str) -> str:
     """The commands in the input of a program: recipes of a makefile, lines of a crontab."""
+    given = re.sub(r"(?m)^!", "", given) if program in {"ed", "ftp", "sftp"} else given
     lines = given.split("\n")
     if program == "crontab":
         return "\n".join(
@@ -176,6 +205,17 @@ def taken(program: str, given: str) -> str:
     return given
 
 
+_READS_SCRIPT = re.compile(r"\s*(sudo (-\S+ )*)?(\S*/)?(ba|da|z|k|a)?sh( -l?s?)*( --?)?\s*")
+
+
+def scripts(inner: Inner, invocation: Invocation) -> list[str]:
+    """The script that is carried, and what a shell on another machine reads from its input."""
+    found = [inner.script or ""]
+    if invocation.given and inner.wrapper.joined and _READS_SCRIPT.fullmatch(found[0]):
+        found.append(invocation.given)
+    return found
+
+
 def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
     """The scene that the inner command sees."""
     scene = invocation.scene
@@ -185,13 +225,18 @@ def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
     if inner.own_name:
         changes["values"] = {**scene.values, "0": (inner.own_name,)}
     if inner.wrapper.remote:
-        mounts = []
-        for at, argument in enumerate(invocation.argv):
-            value = argument.partition("=")[2] if argument.startswith(("-v=", "--volume=")) else ""
-            if argument in {"-v", "--volume"}:
-                value = "".join(invocation.argv[at + 1 : at + 2])
-            outside, colon, inside = value.partition(":")
-            if colon and outside.startswith("/"):
-                mounts.append((inside.partition(":")[0], outside))
-        changes |= {"remote": True, "cwd": None, "mounts": tuple(mounts)}
+        changes |= {"remote": True, "cwd": None, "mounts": tuple(_mounts(invocation.argv))}
     return scene.copy(**changes)
+
+
+def _mounts(argv: list[str]) -> Iterator[tuple[str, str]]:
+    """What a container sees of the machine: (path inside, path outside)."""
+    for option, after in pairwise([*argv, ""]):
+        value = option.partition("=")[2] if option.startswith(("-v=", "--volume=")) else ""
+        outside, colon, inside = (after if option in {"-v", "--volume"} else value).partition(":")
+        if colon and outside.startswith("/"):
+            yield inside.partition(":")[0], outside
+        source = re.search(r"\b(?:source|src)=([^,]+)", after)
+        target = re.search(r"\b(?:target|dst|destination)=([^,]+)", after)
+        if option == "--mount" and source and target:
+            yield target[1], source[1]

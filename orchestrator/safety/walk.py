@@ -44,7 +44,12 @@ class Invocation:
     """Names of the variables set for it alone."""
 
 
-_RUN_LATER = re.compile(r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF)$")
+_RUNS_BY_ITSELF = re.compile(
+    r"/etc/(cron\.(daily|hourly|weekly|monthly)|profile|rc\.local|init\.d)|.*/\.(bashrc|profile|zshrc)$"
+)
+_RUN_LATER = re.compile(
+    r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF|LESSOPEN|LESSCLOSE|BASH_ENV)$"
+)
 """Variables that other programs run as commands."""
 
 
@@ -132,7 +137,7 @@ class Walk:
                     self.judge.redirect(operator, target, scene)
                     targets.append((operator, target))
                     if operator == "<":
-                        given = scene.scripts.get(self.path(target, scene), None)
+                        given = "" if target == "/dev/null" else scene.scripts.get(self.path(target, scene))
                         piped = (*piped, "<")
         self.steps += 1
         late = self.ends and time.monotonic() > self.ends
@@ -155,6 +160,8 @@ class Walk:
                 path = self.path(target, scene)
                 before = scene.scripts.get(path, "") if operator == ">>" else ""
                 scene.scripts[path] = before + (text if text is not None else UNKNOWN)
+                if text and _RUNS_BY_ITSELF.match(path) and UNKNOWN not in text:
+                    self.script(text, scene.copy())
                 text = ""
         return text
 
@@ -242,7 +249,7 @@ class Walk:
         if _RUN_LATER.search(name):
             for value in values:
                 if UNKNOWN not in value:
-                    self.script(value, scene.copy())
+                    self.script(scene.scripts.get(value, value.lstrip("|- ")), scene.copy())
 
     def _declclause(self, node: Node, scene: Scene, *_: object) -> str:
         options = flat(

@@ -159,7 +159,15 @@ def _part(part: Node, scene: Scene, output: Output, *, quoted: bool, first: bool
         for below in substitutions(part):
             output(below.get("Stmts") or [])
         return [UNKNOWN]
-    return ways if quoted else [re.sub(r"[ \t\n]+", SPLIT, way) for way in ways]
+    return ways if quoted else [_split(way, scene) for way in ways]
+
+
+def _split(text: str, scene: Scene) -> str:
+    """Split an unquoted expansion into fields, by the IFS that holds."""
+    separators = scene.values.get("IFS", ("",))
+    if len(separators) != 1 or UNKNOWN in separators[0] or not separators[0].strip():
+        return re.sub(r"[ \t\n]+", SPLIT, text)
+    return re.sub(f"[{re.escape(separators[0])}]+", SPLIT, text)
 
 
 def _literal(text: str, scene: Scene, *, quoted: bool, first: bool) -> str:
@@ -212,9 +220,9 @@ def _parameter(part: Node, scene: Scene, output: Output) -> tuple[str, ...]:
     if part.get("Excl"):
         values = tuple(text for value in values for text in scene.value(value))
     if part.get("Index"):
-        return values
+        return _element(part["Index"], values)
     if any(part.get(key) for key in ("Length", "Width", "Slice", "Repl", "Names")):
-        return (UNKNOWN,)
+        return tuple(_cut_or_replaced(part, value, scene, output) for value in values)
     operation = part.get("Exp")
     if not operation:
         return values
@@ -231,6 +239,36 @@ def _parameter(part: Node, scene: Scene, output: Output) -> tuple[str, ...]:
         return tuple(_trimmed(value, kind, other[0]) for value in values)
     change = {",,": str.lower, "^^": str.upper}.get(kind)
     return tuple(change(value) for value in values) if change else (UNKNOWN,)
+
+
+def _cut_or_replaced(part: Node, value: str, scene: Scene, output: Output) -> str:
+    """`${x:1:2}` or `${x/a/b}`, where everything in it is written out."""
+    if UNKNOWN in value or not (part.get("Slice") or part.get("Repl")):
+        return UNKNOWN
+    change, cut = part.get("Repl"), part.get("Slice") or {}
+    if change:
+        old, new = single(change.get("Orig"), scene, output), single(change.get("With"), scene, output)
+        is_plain = (
+            len(old) == len(new) == 1 and not re.search(r"[*?\[\\#%]", old[0]) and UNKNOWN not in old[0]
+        )
+        return value.replace(old[0], new[0], -1 if change.get("All") else 1) if is_plain else UNKNOWN
+    numbers = [
+        "".join(str(item.get("Value", "")) for item in (cut.get(key) or {}).get("Parts") or [])
+        for key in ("Offset", "Length")
+    ]
+    if not numbers[0].isdigit() or not (numbers[1].isdigit() or not cut.get("Length")):
+        return UNKNOWN
+    start = int(numbers[0])
+    return value[start : start + int(numbers[1])] if numbers[1] else value[start:]
+
+
+def _element(index: Node, values: tuple[str, ...]) -> tuple[str, ...]:
+    """One element of an array where its number is written out; else all of them."""
+    parts = index.get("Parts") or []
+    number = parts[0].get("Value", "") if len(parts) == 1 else ""
+    if not number.isdigit() or UNKNOWN in values:
+        return values
+    return tuple("".join(value.split(SPLIT)[int(number) : int(number) + 1]) for value in values)
 
 
 def _trimmed(value: str, kind: str, pattern: str) -> str:

@@ -1,0 +1,46 @@
+"""Commands inside an argument of another program, as editors, debuggers and Git aliases have them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from orchestrator.safety.verdict import Level
+from orchestrator.safety.walk import Invocation
+from orchestrator.safety.words import ansi_c
+
+if TYPE_CHECKING:
+    from orchestrator.safety.shell import Examiner
+
+_PATTERNS = {
+    "vim vi nvim ex view less more man": r":?(?:silent\s+)?!(.+)",
+    "tmux screen zellij": r"^(\S+ .*)",
+    "git": r"=!(.+)",
+    "tar bsdtar": r"(?:exec|^--to-command|^--use-compress-program|^--rsh-command)=(.+)",
+    "gdb lldb": r"^(?:shell|!)\s*(.+)",
+    "socat": r"(?:EXEC|SYSTEM):([^,]+)",
+    "ssh scp sftp": r"(?:ProxyCommand|LocalCommand)[= ](.+)",
+    "rsync": r"^--rsync-path=(.+)",
+    "sed gsed": r"(?:^|[;{/\d$ ])e\s+(.+)",
+    "awk gawk mawk nawk": r"(?:system\(\s*|\|\s*)\"((?:[^\"\\]|\\.)+)\"",
+}
+
+
+def run(examiner: Examiner, name: str, invocation: Invocation) -> bool:
+    """Walk the commands that are written inside arguments; whether there were any."""
+    found = False
+    for programs, pattern in _PATTERNS.items():
+        if name not in programs.split():
+            continue
+        arguments = invocation.argv[1:]
+        if "awk" in name and any("system" in item for item in arguments):
+            pattern += r"|^\w+=(\S+\s.+)"
+        for argument in arguments:
+            for script in filter(None, re.findall(pattern, argument)):
+                script = "".join(script) if isinstance(script, tuple) else script
+                why = f"runs a shell command from within {name}"
+                examiner.add("shell.embedded", Level.SNAPSHOT, why, script)
+                script = ansi_c(script).replace("\\$", "$") if "awk" in name else script
+                examiner.walk.script(script, invocation.scene.copy())
+                found = True
+    return found

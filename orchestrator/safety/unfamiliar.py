@@ -1,0 +1,93 @@
+"""Commands that no description covers, or that are told more than their description knows.
+
+Their words can only raise suspicion; what they are given is looked at for disks.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from orchestrator.safety import unwrap
+from orchestrator.safety.familiar import name_speaks_of_loss, only_asks, orders_loss, speaks_of_loss
+from orchestrator.safety.scope import AT_HOME, Scope, scope
+from orchestrator.safety.verdict import Finding, Level
+from orchestrator.safety.walk import Invocation
+from orchestrator.safety.words import UNKNOWN, Scene
+
+if TYPE_CHECKING:
+    from orchestrator.safety.shell import Examiner
+
+_LENIENT = {
+    "project.tools",
+    "machine.editors",
+    "infrastructure.prepare",
+    "containers.usual",
+    "host.code",
+    "sql.schema",
+}
+"""Rules that call a program harmless by its name or first word."""
+_GUESSES = ("rm", "dd", "shred", "chmod", "chown", "mv", "find", "mkfs", "wipefs")
+_DISK = re.compile(r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd)")
+_WRITES_DISK = re.compile(r"^-(w|f|F|y|d|e|E|O|L|U|x|X|-force|-yes|-write|-format|-delete|-repair)")
+
+
+def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> None:
+    """A command that no description covers."""
+    name, arguments = posixpath.basename(argv[0]), argv[1:]
+    if name in unwrap.SHELLS and not arguments:
+        return  # a shell that is given nothing to run
+    grave = speaks_of_loss(arguments) or name_speaks_of_loss(argv[0], arguments, loosely=True)
+    if any(map(_DISK.match, arguments)) and not only_asks(arguments):
+        level = Level.DENY if grave or any(map(_WRITES_DISK.match, arguments)) else Level.ASK
+        examiner.add("disk.not-known", level, "an unfamiliar command that is given a disk", subject)
+    elif examiner.book.is_outward(name) and arguments:
+        _outward_tool(examiner, arguments, subject)
+    elif grave:
+        why = "an unfamiliar command, and its words speak of deleting, stopping or sending something"
+        examiner.add("shell.not-known-grave", Level.ASK, why, subject)
+    else:
+        if "/" not in argv[0] or all(found.rule != "project.script" for found in examiner.findings):
+            why = "is not among the commands known to be harmless"
+            examiner.add("shell.not-known", Level.REVIEW, why, subject)
+        _leads_out(examiner, arguments, scene)
+
+
+def _outward_tool(examiner: Examiner, arguments: list[str], subject: str) -> None:
+    if only_asks(arguments):
+        examiner.add("remote.reads", Level.REVIEW, "seems to read something beyond this machine", subject)
+        examiner.inside = False
+    else:
+        examiner.add("remote.not-known", Level.ASK, "may change something beyond this machine", subject)
+
+
+def _leads_out(examiner: Examiner, arguments: list[str], scene: Scene) -> None:
+    """Note whether an argument of a program that nobody knows leads out of the workspace."""
+    for argument in arguments:
+        is_path = argument[:1] in {"/", "~"} or argument.startswith("..")
+        where = scope(argument, scene) if is_path else Scope.INSIDE
+        examiner.inside &= where in AT_HOME | {Scope.SYSTEM}
+
+
+def told_to_delete(examiner: Examiner, arguments: list[str], found: list[Finding], subject: str) -> None:
+    """A tool that is known for everyday work, with words that order a deletion."""
+    if not any(item.rule in _LENIENT for item in found) or not orders_loss(arguments):
+        return
+    if all(item.level <= Level.SNAPSHOT and item.loss != "yes" for item in found):
+        examiner.add("project.grave-word", Level.ASK, "is told to delete or remove something", subject)
+
+
+def guessed(examiner: Examiner, argv: list[str], scene: Scene) -> None:
+    """A command whose name is computed: ruin if it is ruin as `rm`, or without what is not known of it."""
+    name = argv[0].replace(UNKNOWN, "")
+    if re.search(r"[*?\[]", name):
+        name = next((item for item in _GUESSES if fnmatchcase(item, posixpath.basename(name))), "")
+    looks_like_rm = any(re.fullmatch(r"-\w*(rf|fr|r|R)\w*", item) for item in argv[1:])
+    for guess in {name, "rm" if looks_like_rm and not name else ""} - {""}:
+        before = (list(examiner.findings), examiner.reads_only, examiner.inspects, examiner.inside)
+        examiner.walk.nested(Invocation([guess, *argv[1:]], scene.copy()))
+        ruin = [item for item in examiner.findings[len(before[0]) :] if item.level is Level.DENY]
+        examiner.findings[:], examiner.reads_only, examiner.inspects, examiner.inside = before
+        examiner.findings += ruin
