@@ -36,6 +36,7 @@ Kind = Literal[
     "tool_intent",
     "tool_result",
     "verdict",
+    "facts",
     "approval",
     "nudge",
     "retry",

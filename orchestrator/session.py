@@ -150,7 +150,8 @@ class Session:
                 if len(_answers(journal)) == told:
                     # Cut off after its last step: the answer is known, and nobody has seen it end.
                     journal.show("answer", text=end["answer"])
-            status, reason = ("failed", "a step failed") if end.get("status") == "failed" else ("done", "")
+            status = end.get("status", "done")
+            reason = {"failed": "a step failed", "refused": "its calls were refused"}.get(status, "")
             runs.update(row, agent=str(end["route"]["agent"]))
             return Outcome(row.name, status, end["answer"], spent)
         except (OrcError, asyncio.CancelledError) as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from langchain_core.messages import AnyMessage, HumanMessage
 from langgraph.graph.message import add_messages
 
-StepStatus = Literal["todo", "done", "failed"]
+StepStatus = Literal["todo", "done", "failed", "refused"]
+"""`refused` is a failure that no replan helps: what was tried may not be done."""
 
 
 class Route(TypedDict):
@@ -64,7 +65,7 @@ class State(TypedDict, total=False):
     """Results by step id."""
     replans: int
     answer: str
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "refused"]
     """How the turn ended."""
 
 
@@ -101,6 +102,8 @@ class Brief(TypedDict):
 
     request: str
     """The user's words."""
+    said: NotRequired[list[str]]
+    """The user's last words in earlier turns, cut to size; the guardian's model reads them."""
     step: Step
     before: list[str]
     """Results of the steps that this one depends on, and the last answer of the conversation."""
@@ -132,6 +135,8 @@ class SpecialistState(TypedDict, total=False):
     """How many calls in a row were repeats; drives nudge, temperature and hand-over."""
     denials: int
     """How many messages in a row had all their calls refused."""
+    denied: int
+    """How many of the turn's last calls the guardian denied; 0 while the pending ones are fine."""
     objections: int
     """How often an answer was sent back."""
     result: Result

@@ -1,7 +1,8 @@
 """Judge one call: what the policy says of it, then steps that may only tighten that.
 
 A step sees the call in its situation and the verdict so far, and proposes another one or None.
-`tightest` stands between any two of them, so no step can loosen what was decided before it.
+`tightest` stands between any two of them, so no step can loosen what was decided before it. The guardian's
+model, where one is set, comes last and sees only what would be let through unknown.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from langchain_core.messages.tool import ToolCall
 
 from orchestrator.context import Context
 from orchestrator.effects import WORST, Effects
+from orchestrator.nodes.circles import NOT_AVAILABLE
+from orchestrator.nodes.grey import is_grey, reviewed
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
 from orchestrator.nodes.messages import last_answer
 from orchestrator.safety.verdict import Call, Judgement
@@ -60,6 +63,10 @@ async def judge(call: ToolCall, state: SpecialistState, context: Context) -> Ver
     for step in STEPS:
         proposed = step(situation, verdict)
         verdict = tightest(verdict, proposed) if proposed else verdict
+    if verdict["decision"] == "allow" and is_grey(situation.judged) and "guardian" in context.settings.models:
+        judged, effects = situation.judged, situation.effects
+        looked = await reviewed(call, judged, effects, brief, context)
+        verdict = tightest(verdict, looked) if looked else verdict
     return verdict
 
 
@@ -88,7 +95,7 @@ def _offered(brief: Brief, context: Context) -> list[str]:
 def _not_available(call: ToolCall, brief: Brief, context: Context) -> Verdict:
     names = ", ".join(_offered(brief, context))
     why = f"{brief['step']['agent']} has no tool {call['name']!r}; it has: {names}"
-    return Verdict(decision="deny", rule="tool.not-available", why=why, inside=True, read_only=False)
+    return Verdict(decision="deny", rule=NOT_AVAILABLE, why=why, inside=True, read_only=False)
 
 
 async def _situation(call: ToolCall, tool: Tool, state: SpecialistState, context: Context) -> Situation:

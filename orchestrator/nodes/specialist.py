@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
@@ -16,6 +16,8 @@ from orchestrator.context import Context, enter
 from orchestrator.nodes.planner import next_step, prohibitions
 from orchestrator.state import Brief, SpecialistState, State, Step
 
+MOST_SAID, LONGEST_SAID = 4, 1_000
+"""How many earlier requests a brief carries, and how many characters of each."""
 Subgraph = CompiledStateGraph[SpecialistState, Context, SpecialistState, SpecialistState]
 
 
@@ -53,4 +55,6 @@ def brief(state: State, step: Step) -> Brief:
         before.insert(0, f"your last answer to the user was: {answers[-1][:1000]}")
     if step["goal"] != state["request"]:
         before += [f"the user said: {words}" for words in prohibitions(state["request"])]
-    return Brief(request=state["request"], step=step, before=before)
+    said = [message.text for message in state["messages"] if isinstance(message, HumanMessage)]
+    earlier = [text[:LONGEST_SAID] for text in said[-MOST_SAID - 1 : -1]]
+    return Brief(request=state["request"], said=earlier, step=step, before=before)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from orchestrator.safety import interpreters
 from orchestrator.safety.alone import FAILURES
 from orchestrator.safety.rulebook import Book, builtin
-from orchestrator.safety.scope import Scope, consequence, scope
+from orchestrator.safety.scope import Scope, absolute, consequence, scope
 from orchestrator.safety.shell import Examined, Examiner, examine
 from orchestrator.safety.verdict import Call, Finding, Judgement, Level, gravest, printable
 from orchestrator.safety.words import Scene
@@ -106,7 +106,17 @@ class Policy:
             ]
         if deletes and tree and self._is_large(text):
             level, why = Level.ASK, "deletes a folder with many files"
-        return [Finding(f"path.{effect}", level, why, printable(text))]
+        return [
+            Finding(
+                f"path.{effect}",
+                level,
+                why,
+                subject=printable(text),
+                target=printable(text),
+                scope=where.name.lower(),
+                path=absolute(text, self._scene()),
+            )
+        ]
 
     def _is_large(self, text: str, limit: int = 50) -> bool:
         """Whether a folder holds more files than one would delete without a thought."""
