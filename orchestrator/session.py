@@ -216,9 +216,9 @@ class Session:
             names = ", ".join(str(request["name"]) for request in payload["action_requests"])
             raise WaitingForApproval(
                 f"{names} needs a person: {payload['action_requests'][0]['description']}. "
-                f"`orc resume {run}` in a terminal asks you"
+                f"`orc resume {run}` in a terminal asks you, `orc approvals list` shows what waits"
             )
-        return decided
+        return {**decided, "ids": [request.get("id") for request in payload["action_requests"]]}
 
 
 def _resumable(runs: Runs, run: str | None) -> Run:

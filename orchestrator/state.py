@@ -95,6 +95,10 @@ class Verdict(TypedDict):
     """Whether everything that the call touches lies in the workspace."""
     read_only: bool
     """Whether the call only looks, so that a command may see the whole machine."""
+    taint: NotRequired[int]
+    """How far from trusted what the call is made of is; 0, or missing, is the user's own."""
+    sources: NotRequired[list[str]]
+    """Where arguments that are not the user's own came from."""
 
 
 class Brief(TypedDict):

@@ -153,8 +153,10 @@ class Stage:
             if not waiting:
                 return
             asked: Mapping[str, Any] = waiting[0].value
-            decisions = turn.decisions(asked["step"], len(asked["action_requests"]))
-            step = Command(resume={waiting[0].id: {"decisions": decisions}})
+            requests = asked["action_requests"]
+            decisions = turn.decisions(asked["step"], [request.get("call", "") for request in requests])
+            identifiers = [request.get("id") for request in requests]
+            step = Command(resume={waiting[0].id: {"decisions": decisions, "ids": identifiers}})
 
 
 def _believe(connection: sqlite3.Connection, folder: Path, run: str, events: list[Event]) -> None:

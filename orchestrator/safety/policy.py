@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -40,6 +43,13 @@ class Policy:
     home: Path
     sandbox: Sandbox
     book: Book = field(default_factory=builtin)
+
+    @cached_property
+    def digest(self) -> str:
+        """Differs when a rule differs, or what confines commands: an approval holds for one policy."""
+        book = {**self.book.model_dump(mode="json"), "adding": sorted(self.book.adding)}
+        told = [book, self.sandbox.name, self.sandbox.is_confining, str(self.home)]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
     def judge(self, call: Call) -> Judgement:
         """What follows for a call; a failure in here is a question, never permission."""
