@@ -106,11 +106,11 @@ class Brief(TypedDict):
 
     request: str
     """The user's words."""
-    said: NotRequired[list[str]]
-    """The user's last words in earlier turns, cut to size; the guardian's model reads them."""
     step: Step
     before: list[str]
     """Results of the steps that this one depends on, and the last answer of the conversation."""
+    said: NotRequired[list[str]]
+    """Everything that the user said in this conversation."""
 
 
 class Compaction(TypedDict):

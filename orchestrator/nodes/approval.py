@@ -85,7 +85,7 @@ def _standing(situation: Situation, verdict: Verdict) -> dict[str, Any] | None:
             return {"type": "approve", "by": f"remembered {rule.id}"}
     if not context.approves or not verdict["inside"]:
         return None
-    if verdict["rule"] in {NOT_ASKED, WHOLESALE}:
+    if verdict["rule"] in {NOT_ASKED, WHOLESALE} or verdict["rule"].startswith("taint."):
         return {"type": "reject", "by": "--yes", "message": f"{verdict['why']}; go on without it"}
     return {"type": "approve", "by": "--yes"}
 

@@ -28,6 +28,8 @@ SECONDS = 120.0
 """Longest time that a call waits for the guardian's model; then a person is asked."""
 LONGEST_ACTION = 8_000
 """Characters of a call that are shown; nobody can vouch for what is longer, so a person is asked."""
+MOST_SAID, LONGEST_SAID = 4, 1_000
+"""Earlier requests that are shown, and characters of each."""
 PROMPT = """\
 You review one action of an assistant before it runs. Its policy found nothing forbidden, but knows \
 little of it. It would run in a sandbox that can change this workspace and has no network.
@@ -110,8 +112,9 @@ def cites(quote: str, said: Sequence[str]) -> bool:
 
 
 def words(brief: Brief) -> list[str]:
-    """What the user said: this request last, and the ones before it in the conversation."""
-    return [*brief.get("said", []), brief["request"]]
+    """What the user said: this request last, and the ones right before it in the conversation."""
+    before = [text[:LONGEST_SAID] for text in brief.get("said", []) if text != brief["request"]]
+    return [*before[-MOST_SAID:], brief["request"]]
 
 
 def _is_refusal(fields: dict[str, Any]) -> bool:

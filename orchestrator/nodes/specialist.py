@@ -16,8 +16,6 @@ from orchestrator.context import Context, enter
 from orchestrator.nodes.planner import next_step, prohibitions
 from orchestrator.state import Brief, SpecialistState, State, Step
 
-MOST_SAID, LONGEST_SAID = 4, 1_000
-"""How many earlier requests a brief carries, and how many characters of each."""
 Subgraph = CompiledStateGraph[SpecialistState, Context, SpecialistState, SpecialistState]
 
 
@@ -55,6 +53,5 @@ def brief(state: State, step: Step) -> Brief:
         before.insert(0, f"your last answer to the user was: {answers[-1][:1000]}")
     if step["goal"] != state["request"]:
         before += [f"the user said: {words}" for words in prohibitions(state["request"])]
-    said = [message.text for message in state["messages"] if isinstance(message, HumanMessage)]
-    earlier = [text[:LONGEST_SAID] for text in said[-MOST_SAID - 1 : -1]]
-    return Brief(request=state["request"], said=earlier, step=step, before=before)
+    said = [str(message.text) for message in state["messages"] if isinstance(message, HumanMessage)]
+    return Brief(request=state["request"], step=step, before=before, said=said)
