@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from desk import Desk, Turn
@@ -13,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import Call, Calls, Cut, Fill, Garbage, Reply, Request, Say, Script, Stall, Status
 
-from orchestrator.errors import Interrupted, WaitingForApproval
+from orchestrator.breaker import FAILURES, Breakers
+from orchestrator.errors import Interrupted, ModelUnreachable, WaitingForApproval
 from orchestrator.events import Event
 from orchestrator.nodes.grey import Review, cites, outcome
 from orchestrator.session import Options, Session
+from orchestrator.storage import open_state
 
 REQUEST = "@coder please frobnicate the data with frobtool"
 GREY = Call("run_command", command="frobtool data.txt || true")
@@ -147,6 +151,30 @@ def test_without_budget_for_the_review_a_person_is_asked(desk: Desk) -> None:
     assert isinstance(turn.error, WaitingForApproval)
     assert turn.of("verdict")[0].fields["rule"] == "guardian.silent"
     assert reviews(turn) == []
+
+
+def test_while_the_guardian_s_model_rests_a_person_is_asked(desk: Desk) -> None:
+    connection = open_state(desk.root)
+    with desk.model(scripted(Fill(YES), GREY)) as served:
+        name = f"{urlsplit(served.base_url).netloc} strict"
+        for _ in range(FAILURES):
+            with suppress(ModelUnreachable), Breakers(connection).passing(name, 60) as passed:
+                passed.failed("down")
+        connection.close()
+        desk.user_settings({"models": {"guardian": {"model": "strict", "base_url": served.base_url}}})
+        done = desk.orc("run", REQUEST)
+    assert done.code == 3
+    verdict = desk.events("verdict")[0].fields
+    assert (verdict["rule"], "failed 5 times in a row" in verdict["why"]) == ("guardian.silent", True)
+
+
+def test_a_small_guardian_in_json_mode_can_loosen_nothing(desk: Desk) -> None:
+    small = {"tool_calls": "json", "size": "small", "context_tokens": 16_384}
+    assert work(desk, Fill(YES), GREY, tier=small).answer == "done"
+    turn = work(desk, Fill({**YES, "quote": "anything at all"}), GREY, tier=small)
+    assert isinstance(turn.error, WaitingForApproval)
+    turn = work(desk, Fill(YES), Call("run_command", command="git push --force"), tier=small)
+    assert isinstance(turn.error, WaitingForApproval)
 
 
 def test_the_guardian_s_calls_are_counted_and_replayed(desk: Desk) -> None:

@@ -17,7 +17,7 @@ from orchestrator.storage import FOLDER
 KINDS = ("verdict", "approval", "tool_intent", "tool_result")
 COLUMNS = (
     *("at", "run", "branch", "turn", "step", "agent", "call", "tool", "arguments"),
-    *("decision", "rule", "why", "approval", "by", "message", "result", "seconds"),
+    *("decision", "rule", "why", "approval", "by", "user", "message", "result", "seconds"),
 )
 _STARTS = frozenset({"turn", "resume", "fork"})
 """Kinds that begin what a process writes: what the one before was about to mirror may be missing."""
@@ -111,7 +111,12 @@ def _more(event: Event) -> dict[str, Any]:
     if event.kind == "approval":
         edited = (fields.get("edited_action") or {}).get("args")
         said = fields.get("message", "") or (json.dumps(edited, ensure_ascii=False) if edited else "")
-        return {"approval": fields.get("type", ""), "by": fields.get("by", "person"), "message": said}
+        return {
+            "approval": fields.get("type", ""),
+            "by": fields.get("by", "person"),
+            "user": fields.get("user", ""),
+            "message": said,
+        }
     if event.kind == "tool_intent":
         return {"arguments": fields.get("arguments", {}), "result": "began, and nobody knows how it ended"}
     return {

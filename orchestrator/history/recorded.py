@@ -20,7 +20,7 @@ from orchestrator.llm.wire import Exchange
 
 CHECKED = ("route", "plan", "verdict", "approval", "nudge", "step", "answer", "tool_intent")
 """Kinds of events that today's code has to write just as they are recorded."""
-_IGNORED = frozenset({"by", "why", "confidence"})
+_IGNORED = frozenset({"by", "user", "why", "confidence"})
 """Fields that explain and decide nothing."""
 SHOWN = 40
 """Lines of a difference that are shown; a longer one says how many there are."""

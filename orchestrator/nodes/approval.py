@@ -68,7 +68,7 @@ async def approval(
     settled = {key: value for key, value in decisions.items() if not edited or key in edited}
     for call in asked:
         if str(call["id"]) in settled:
-            said = settled[str(call["id"])]
+            said = {**settled[str(call["id"])], "user": context.budget.who.user}
             context.journal.write("approval", call=str(call["id"]), tool=call["name"], **said)
     if edited:
         return Command(goto="guardian", update={"messages": [_with_edits(message, edited)]})

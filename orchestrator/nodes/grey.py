@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.context import Context, until_killed
 from orchestrator.effects import Effects
-from orchestrator.errors import BudgetExceeded, ModelError
+from orchestrator.errors import BudgetExceeded, ModelError, WeightsError
 from orchestrator.nodes.stakes import stakes
 from orchestrator.safety.verdict import Judgement, Level, gravest, printable, spelt
 from orchestrator.safety.visible import escaped
@@ -80,7 +80,7 @@ async def reviewed(
             context.budget.check()
             model = await context.model("guardian")
             found = await until_killed(model.fill(messages, Review), context)
-    except (ModelError, BudgetExceeded, TimeoutError) as error:
+    except (ModelError, WeightsError, BudgetExceeded, TimeoutError) as error:
         why = f"the guardian's model gave no answer ({printable(str(error) or 'out of time', 160)})"
         return _verdict("ask", "guardian.silent", why, judged)
     decision, rule, why = outcome(found, words(brief))
