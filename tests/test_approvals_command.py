@@ -120,6 +120,15 @@ def test_the_run_goes_on_when_all_its_calls_are_decided(desk: Desk) -> None:
     assert commands(turn) == ["git reset --hard || true"]
 
 
+def test_a_question_that_the_run_went_on_without_does_not_wait_any_more(desk: Desk) -> None:
+    inside = Call("run_command", command="git clean -fd || true")
+    (row,) = waiting(desk, inside)
+    turn = desk.work(None, [FAR], approves=True)
+    assert isinstance(turn.error, WaitingForApproval)
+    assert [each["rule"] for each in listed(desk)] != [row["rule"]]
+    assert desk.orc("approvals", "approve", row["id"]).code == 2
+
+
 def test_without_runs_there_is_nothing_to_decide(desk: Desk) -> None:
     done = desk.orc("approvals", "list")
     assert (done.code, done.out) == (0, "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,13 @@ def test_nothing_hidden_is_left_in_any_text(text: str) -> None:
 @given(st.text())
 def test_looking_at_hosts_never_fails(text: str) -> None:
     strange_hosts(f"curl https://{text}/ {text}.com xn--{text}.com")
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", "a-", "@", "x://", "xn--", "\u0430"])
+def test_a_long_text_does_not_take_long(piece: str) -> None:
+    started = time.process_time()
+    warnings(piece * (1_000_000 // len(piece)))
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,14 @@ class Grants:
             bool(new.decision) and not new.used and not new.void and new.digest == row.digest and new.is_valid
         )
 
+    def withdraw(self, branch: str, keep: Iterable[str]) -> None:
+        """Make the unused rows of a branch void, but for those of some calls: it went on without them."""
+        wanted = set(keep)
+        with self._writing():
+            for row in self._rows("branch=? and used is null and void=''", branch):
+                if row.call not in wanted:
+                    self._void(row.id, "the run went on without it")
+
     def waiting(self) -> list[Row]:
         """The open questions of runs that wait, oldest first."""
         return self._rows(

@@ -53,15 +53,13 @@ def list_approvals(as_json: bool) -> None:
         for line in lines(row.request):
             click.echo(f"  {line}")
     for name in others:
-        click.echo(
-            f"{name} waits for an answer that only `orc resume {name}` in a terminal can take", err=True
-        )
+        click.echo(f"{name} waits: `orc resume {name}` asks, or goes on with what was decided", err=True)
     if not rows and not others:
         click.echo("nothing waits for an approval here", err=True)
 
 
 def _others(runs: Runs, known: set[str]) -> list[str]:
-    """Runs that wait for something that is no call, such as the start of a dear plan."""
+    """Runs that wait for no open call: all are decided, or it is the start of a dear plan."""
     waiting = (run for run in runs.list(1_000) if run.status == "waiting")
     return [run.name for run in waiting if run.branch not in known]
 

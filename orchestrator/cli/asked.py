@@ -8,8 +8,8 @@ from typing import Any
 
 from orchestrator.safety.visible import escaped
 
-LONGEST = 30
-"""Lines of one argument that are shown."""
+LONGEST, WIDEST = 30, 4_000
+"""Lines of one argument that are shown, and characters of each."""
 
 
 def headline(request: Mapping[str, Any]) -> str:
@@ -54,4 +54,9 @@ def visible(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     shown = escaped(text).split("\n")
     more = f"\n    … {len(shown) - LONGEST} more lines" if len(shown) > LONGEST else ""
-    return "\n    ".join(shown[:LONGEST]) + more
+    return "\n    ".join(_cut(line) for line in shown[:LONGEST]) + more
+
+
+def _cut(line: str) -> str:
+    more = len(line) - WIDEST
+    return line if more <= 0 else f"{line[:WIDEST]} … {more:,} more characters"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,37 +38,51 @@ def verify(connection: sqlite3.Connection, root: Path, run: str) -> Checked:
     """Walk the chain of a run's journal, and its mirror where there is one."""
     problems = broken_links(connection, run)
     events = read_events(connection, run)
-    mirror = root / FOLDER / "logs" / f"{run}.jsonl"
-    if mirror.exists():
-        problems += list(_mirror_problems(events, mirror))
-    return Checked(run, len(events), tuple(problems))
+    return Checked(run, len(events), (*problems, *_mirror_problems(events, _logs(root, run))))
 
 
-def _mirror_problems(events: list[Event], mirror: Path) -> Iterator[str]:
-    """Where the mirror says something else than the journal.
+def _logs(root: Path, run: str) -> list[Path]:
+    """The files of a run's log, the oldest first; a full one is numbered: `RUN.1.jsonl`."""
+    found = {}
+    for path in (root / FOLDER / "logs").glob(f"{run}*.jsonl"):
+        if match := re.fullmatch(rf"{re.escape(run)}(?:\.(\d+))?\.jsonl", path.name):
+            found[int(match[1] or 0)] = path
+    return [found[age] for age in sorted(found, reverse=True)]
 
-    A killed process may leave its last line torn or unwritten; anything else was changed by someone.
+
+def _mirror_problems(events: list[Event], logs: list[Path]) -> Iterator[str]:
+    """Where the log says something else than the journal.
+
+    Its beginning may be gone, when it was full; a killed process may leave its last line torn or unwritten.
+    Anything else was changed by someone.
     """
     known = {event.seq: event for event in events}
     seen: set[int] = set()
-    lines = mirror.read_text("utf-8", "replace").splitlines()
-    for number, line in enumerate(lines, 1):
+    lines = [(path.name, n, line) for path in logs for n, line in enumerate(_lines(path), 1)]
+    for at, (name, number, line) in enumerate(lines, 1):
         try:
             said = json.loads(line)
             seq = int(said["seq"])
         except (ValueError, LookupError, TypeError):
-            if number < len(lines):
-                yield f"{mirror.name}:{number}: the line is torn"
+            if at < len(lines):
+                yield f"{name}:{number}: the line is torn"
             continue
         seen.add(seq)
         if seq not in known:
-            yield f"{mirror.name}:{number}: event {seq} is not in the journal"
+            yield f"{name}:{number}: event {seq} is not in the journal"
         elif said != json.loads(known[seq].model_dump_json()):
-            yield f"{mirror.name}:{number}: event {seq} ({known[seq].kind}) is not what the journal has"
+            yield f"{name}:{number}: event {seq} ({known[seq].kind}) is not what the journal has"
+    begin = min(seen, default=0) if len(logs) > 1 else 0
     following = [*events[1:], None]
     for event, after in zip(events, following, strict=True):
-        if event.seq not in seen and after is not None and after.kind not in _STARTS:
-            yield f"{mirror.name}: event {event.seq} ({event.kind}) is missing"
+        is_owed = bool(logs) and event.seq >= begin and after is not None and after.kind not in _STARTS
+        if is_owed and event.seq not in seen:
+            yield f"{logs[-1].name}: event {event.seq} ({event.kind}) is missing"
+
+
+def _lines(path: Path) -> list[str]:
+    # By the line end alone: a text may hold other characters that end lines.
+    return [line for line in path.read_text("utf-8", "replace").split("\n") if line]
 
 
 def decisions(connection: sqlite3.Connection, since: float, run: str = "") -> Iterator[dict[str, Any]]:

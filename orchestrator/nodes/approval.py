@@ -51,6 +51,7 @@ async def approval(
     asked = [call for call in message.tool_calls if is_asked(state["verdicts"], call)]
     situations = [await situation_of(call, state, context) for call in asked]
     if any(situation.judged.decision == "deny" for situation in situations):
+        context.grants.withdraw(context.journal.branch, keep=())
         # The policy has changed since it was judged, and nobody can approve what it denies.
         return Command(goto="guardian")
     decisions: dict[str, dict[str, Any]] = {}
@@ -61,8 +62,8 @@ async def approval(
             decisions[str(situation.call["id"])] = standing
         else:
             attended.append(situation)
-    decided = await _attended(attended, state)
-    decisions |= decided
+    context.grants.withdraw(context.journal.branch, keep=[str(each.call["id"]) for each in attended])
+    decisions |= await _attended(attended, state)
     # An edit is judged first; what was approved beside it keeps its row until then.
     edited = {key: value["edited_action"] for key, value in decisions.items() if value["type"] == "edit"}
     settled = {key: value for key, value in decisions.items() if not edited or key in edited}

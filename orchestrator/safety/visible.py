@@ -12,8 +12,11 @@ _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """Characters that count as printable and show nothing: fillers, joiners, variation selectors."""
-_AUTHORITY = re.compile(r"(?:\b[a-z][a-z0-9+.-]*://|@)(?:[^\s/@'\"<>]*@)?([^\s/:?#@'\"<>\\`|;&()]+)", re.I)
-_NAME = re.compile(r"(?:[^\W_][\w-]*\.)+[^\W_][\w-]+")
+_AUTHORITY = re.compile(
+    r"(?:\b[a-z][a-z0-9+.-]{0,20}://|@)(?:[^\s/@'\"<>]{0,200}@)?([^\s/:?#@'\"<>\\`|;&()]{1,253})", re.I
+)
+_NAME = re.compile(r"(?<![\w.-])(?:[^\W_][\w-]{0,62}\.){1,20}[^\W_][\w-]{1,62}")
+"""Both with bounds: a long text must not take long."""
 _STACKED = re.compile(r"[\u0300-\u036f\u0483-\u0489\u20d0-\u20f0]{3,}")
 """Marks piled on one letter, which can cover the lines around it."""
 
