@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from orchestrator.errors import UsageError, near
 
-Status = Literal["running", "waiting", "done", "failed", "stopped", "budget", "cut off"]
-"""`failed` has ended, with an answer that says so; `stopped` has not, whatever stopped it."""
+Status = Literal["running", "waiting", "done", "failed", "refused", "stopped", "budget", "cut off"]
+"""`failed` and `refused` have ended, with an answer that says so; `stopped` has not, whatever stopped it."""
 MAIN = "main"
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,39}")
 

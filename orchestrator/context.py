@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.agents import Agent
+from orchestrator.approvals import Grants, Remembered
 from orchestrator.errors import Interrupted
 from orchestrator.events import Journal
 from orchestrator.limits import Budget
@@ -39,6 +40,10 @@ class Context:
     journal: Journal
     budget: Budget
     policy: Policy
+    grants: Grants
+    """What a person decides on single calls."""
+    remembered: Remembered
+    """What a person allowed from now on."""
     tool_context: ToolContext
     approves: bool = False
     """`--yes`: what would be asked inside the workspace is approved."""

@@ -36,6 +36,7 @@ Kind = Literal[
     "tool_intent",
     "tool_result",
     "verdict",
+    "facts",
     "approval",
     "nudge",
     "retry",
@@ -190,7 +191,7 @@ class Journal:
     def write(self, kind: Kind, *, call: str = "", seconds: float | None = None, **fields: Any) -> Event:
         """Store one event, mirror it, tell the listeners; raises StorageError when the disk refuses."""
         node, step, agent = (_SCOPE.get().get(name, "") for name in ("node", "step", "agent"))
-        text = json.dumps(self._plain(fields), ensure_ascii=False)
+        text = json.dumps(self.plain(fields), ensure_ascii=False)
         row = (time.time(), self.run, self.branch, self.turn, node, step, agent, kind, call, seconds, text, 1)
         link = chained(self._marks.hash, row)
         try:
@@ -237,7 +238,7 @@ class Journal:
 
     def is_same(self, recorded: Any, value: Any) -> bool:
         """Whether a value is what was recorded, secrets aside."""
-        return bool(self._plain({"value": value})["value"] == recorded)
+        return bool(self.plain({"value": value})["value"] == recorded)
 
     def keep(self, text: str) -> str:
         """Store a long text once, without its secrets; returns its digest, for `kept`."""
@@ -260,7 +261,7 @@ class Journal:
         with suppress(sqlite3.Error):
             self._connection.execute("update runs set head=? where id=?", (self._marks.hash, self.run))
 
-    def _plain(self, fields: dict[str, Any]) -> Any:
+    def plain(self, fields: dict[str, Any]) -> Any:
         """Fields as plain JSON values without secrets."""
         return unsecret(json.loads(json.dumps(fields, default=str)), self._secrets)
 

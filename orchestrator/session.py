@@ -150,7 +150,8 @@ class Session:
                 if len(_answers(journal)) == told:
                     # Cut off after its last step: the answer is known, and nobody has seen it end.
                     journal.show("answer", text=end["answer"])
-            status, reason = ("failed", "a step failed") if end.get("status") == "failed" else ("done", "")
+            status = end.get("status", "done")
+            reason = {"failed": "a step failed", "refused": "its calls were refused"}.get(status, "")
             runs.update(row, agent=str(end["route"]["agent"]))
             return Outcome(row.name, status, end["answer"], spent)
         except (OrcError, asyncio.CancelledError) as error:
@@ -215,9 +216,9 @@ class Session:
             names = ", ".join(str(request["name"]) for request in payload["action_requests"])
             raise WaitingForApproval(
                 f"{names} needs a person: {payload['action_requests'][0]['description']}. "
-                f"`orc resume {run}` in a terminal asks you"
+                f"`orc resume {run}` in a terminal asks you, `orc approvals list` shows what waits"
             )
-        return decided
+        return {**decided, "ids": [request.get("id") for request in payload["action_requests"]]}
 
 
 def _resumable(runs: Runs, run: str | None) -> Run:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from langchain_core.messages import AnyMessage, HumanMessage
 from langgraph.graph.message import add_messages
 
-StepStatus = Literal["todo", "done", "failed"]
+StepStatus = Literal["todo", "done", "failed", "refused"]
+"""`refused` is a failure that no replan helps: what was tried may not be done."""
 
 
 class Route(TypedDict):
@@ -64,7 +65,7 @@ class State(TypedDict, total=False):
     """Results by step id."""
     replans: int
     answer: str
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "refused"]
     """How the turn ended."""
 
 
@@ -94,6 +95,10 @@ class Verdict(TypedDict):
     """Whether everything that the call touches lies in the workspace."""
     read_only: bool
     """Whether the call only looks, so that a command may see the whole machine."""
+    taint: NotRequired[int]
+    """How far from trusted what the call is made of is; 0, or missing, is the user's own."""
+    sources: NotRequired[list[str]]
+    """Where arguments that are not the user's own came from."""
 
 
 class Brief(TypedDict):
@@ -104,6 +109,8 @@ class Brief(TypedDict):
     step: Step
     before: list[str]
     """Results of the steps that this one depends on, and the last answer of the conversation."""
+    said: NotRequired[list[str]]
+    """Everything that the user said in this conversation."""
 
 
 class Compaction(TypedDict):
@@ -132,6 +139,8 @@ class SpecialistState(TypedDict, total=False):
     """How many calls in a row were repeats; drives nudge, temperature and hand-over."""
     denials: int
     """How many messages in a row had all their calls refused."""
+    denied: int
+    """How many of the turn's last calls the guardian denied; 0 while the pending ones are fine."""
     objections: int
     """How often an answer was sent back."""
     result: Result

@@ -1,6 +1,7 @@
-"""The tables of budgets and circuit breakers in the state file.
+"""The tables of budgets, circuit breakers and approvals in the state file.
 
-They live below `storage`, which runs the migrations; what the columns mean is said in `limits` and `breaker`.
+They live below `storage`, which runs the migrations; what the columns mean is said in `limits`,
+`breaker` and `approvals`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,24 @@ create table if not exists breakers (
     probe_until real not null, why text not null
 ) without rowid;
 """
+
+
+APPROVALS = """
+create table if not exists approvals (
+    id text primary key, run text not null, branch text not null, turn integer not null, step text not null,
+    call text not null, agent text not null, tool text not null, digest text not null, request text not null,
+    asked real not null, decision text not null default '{}', by text not null default '', decided real,
+    used real, void text not null default '', sealed text not null default ''
+);
+create index if not exists approvals_call on approvals (branch, call);
+"""
+
+
+def migrate_approvals(db: Database) -> None:
+    """What a person was asked, and what they said."""
+    for statement in APPROVALS.strip().split(";"):
+        if statement.strip():
+            db.conn.execute(statement)
 
 
 def migrate_budgets(db: Database) -> None:

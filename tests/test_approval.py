@@ -168,9 +168,9 @@ def test_what_is_denied_never_runs_whatever_is_approved(desk: Desk, tmp_path: Pa
         Call("run_command", command="rm -rf ~ /etc"),
         Call("write_file", path=str(precious), content="gone"),
     ]
-    turn = desk.work("@coder clean up", [*script, *script], approves=True)
+    turn = desk.work("@coder clean up", script, approves=True)
     assert turn.outcome is not None
-    assert turn.outcome.status == "failed"
+    assert turn.outcome.status == "refused"
     assert "refused 3 times in a row" in turn.answer
     assert not turn.of("tool_intent")
     assert "Not allowed" in turn.requests[1].last

@@ -114,6 +114,18 @@ except OSError:
     assert errors(python(work, code, view)) == []
 
 
+@pytest.mark.parametrize("view", ["work", "inspect"])
+def test_the_key_that_seals_approvals_is_out_of_reach(
+    work: Path, monkeypatch: pytest.MonkeyPatch, view: View
+) -> None:
+    folder = work.parent / "home" / "data"
+    folder.mkdir()
+    (folder / "approvals.key").write_bytes(b"k" * 32)
+    monkeypatch.setenv("ORC_DATA_DIR", str(folder))
+    done = python(work, f"print(os.path.exists({str(folder / 'approvals.key')!r}))", view)
+    assert done.stdout.split() == ["False"], done.stderr
+
+
 def test_processes_outside_can_neither_be_seen_nor_traced(work: Path) -> None:
     space = Path("/proc/self/ns/pid").readlink()
     code = f"""

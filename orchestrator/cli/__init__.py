@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "undo": ("orchestrator.cli.undo:undo", "Take back what a run did: files and conversation."),
     "redo": ("orchestrator.cli.undo:redo", "Bring back what was undone."),
+    "approvals": ("orchestrator.cli.approvals:approvals", "Decide on calls that wait for a person."),
+    "audit": ("orchestrator.cli.audit:audit", "Check the journal, and export what was decided."),
     "db": ("orchestrator.cli.db:db", "Look after the state file."),
     "cost": ("orchestrator.cli.cost:cost", "Show what was used, and set caps."),
     "agents": ("orchestrator.cli.agents:agents", "List, check, make and show specialists."),

@@ -11,7 +11,16 @@ from typing import Any
 
 import click
 
-HELP = "a = approve once, e = edit, r = reject, q = decide later"
+from orchestrator.cli.asked import headline, lines
+
+KEYS = {
+    "approve": "approve once",
+    "edit": "edit",
+    "reject": "reject",
+    "m": "approve and remember",
+    "quit": "decide later",
+}
+"""By the answer, whose first letter is enough, what it does; an empty line does nothing."""
 
 
 def person_is_there() -> bool:
@@ -48,23 +57,32 @@ def _plain_interrupts() -> Iterator[None]:
 
 
 def _decision(request: Mapping[str, Any]) -> dict[str, Any]:
-    where = "inside the workspace" if request.get("inside") else "reaches outside the workspace"
-    click.secho(
-        f"\n{request['agent']} wants to use {request['name']} ({where})", fg="yellow", bold=True, err=True
-    )
-    for name, value in request["args"].items():
-        click.echo(f"  {name}: {visible(value)}", err=True)
-    click.echo(f"  why you are asked: {request['description']} [{request['rule']}]", err=True)
+    click.secho(f"\n{headline(request)}", fg="yellow", bold=True, err=True)
+    for line in lines(request):
+        click.secho(f"  {line}", fg="red" if line.startswith("!") else None, err=True)
+    scope = request.get("remember")
+    allowed = [name for name in KEYS if name != "m" or scope]
     while True:
-        answer = _line(f"{HELP}: ").strip().lower()
-        if answer in {"a", "approve"}:
+        answer = _line(f"{', '.join(f'{name[0]} = {KEYS[name]}' for name in allowed)}: ").strip().lower()
+        chosen = next((name for name in allowed if answer in {name, name[0]}), "")
+        if chosen == "approve":
             return {"type": "approve"}
-        if answer in {"r", "reject"}:
+        if chosen == "m" and _is_meant(str(scope)):
+            return {"type": "approve", "remember": True}
+        if chosen == "reject":
             return {"type": "reject", "message": _line("what should it do instead? (may be empty) ")}
-        if answer in {"e", "edit"}:
+        if chosen == "edit":
             return _edited(request)
-        if answer in {"q", "quit"}:
+        if chosen == "quit":
             raise EOFError
+
+
+def _is_meant(scope: str) -> bool:
+    """Show what would be remembered, and have it confirmed by a word."""
+    click.echo(
+        f"  from now on {scope}\n  `orc approvals rules` lists this, `orc approvals forget` ends it", err=True
+    )
+    return _line("type yes to remember this: ").strip().lower() == "yes"
 
 
 def _line(prompt: str) -> str:
@@ -103,12 +121,3 @@ def _edited_line(prompt: str, text: str) -> str:
 
     session: PromptSession[str] = PromptSession(output=create_output(stdout=sys.stderr))
     return session.prompt(prompt, default=text, in_thread=True)
-
-
-def visible(value: Any) -> str:
-    """A value as text in which hidden and control characters show as escapes."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    lines = shown.splitlines() or [""]
-    more = f"\n    … {len(lines) - 30} more lines" if len(lines) > 30 else ""
-    return "\n    ".join(lines[:30]) + more

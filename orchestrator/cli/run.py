@@ -17,6 +17,8 @@ from orchestrator.errors import Interrupted, UsageError
 if TYPE_CHECKING:
     from orchestrator.settings import Retention
 
+REFUSED = 4
+"""Exit code of a turn that ended because what it tried may not be done."""
 RUN_EXAMPLES = """\b
 Examples:
   orc run "how many lines of Python are in src/?"
@@ -155,4 +157,4 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
         view.close()
     _tidy(root, load_settings(root).retention)
     if outcome.status != "done":
-        sys.exit(1)
+        sys.exit(REFUSED if outcome.status == "refused" else 1)

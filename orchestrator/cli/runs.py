@@ -15,7 +15,7 @@ from orchestrator.errors import UsageError
 if TYPE_CHECKING:
     from orchestrator.runs import Run, Runs
 
-_COLORS = {"done": "green", "running": "cyan", "waiting": "yellow", "failed": "red"}
+_COLORS = {"done": "green", "running": "cyan", "waiting": "yellow", "failed": "red", "refused": "red"}
 
 
 @click.group(epilog="\b\nExamples:\n  orc runs list\n  orc runs list --json -n 5\n  orc runs show r-7f3a\n")

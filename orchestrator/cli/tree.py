@@ -9,7 +9,7 @@ import click
 from orchestrator.branches import Branch
 from orchestrator.runs import Runs
 
-_COLORS = {"done": "green", "running": "cyan", "waiting": "yellow", "failed": "red"}
+_COLORS = {"done": "green", "running": "cyan", "waiting": "yellow", "failed": "red", "refused": "red"}
 
 
 def tree_lines(runs: Runs, run: str) -> Iterator[str]:

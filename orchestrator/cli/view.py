@@ -128,7 +128,12 @@ class TerminalView(QuietView):
         if len(self._steps) < 2:
             return
         goal = escape(_line(event.fields["goal"]))
-        marks = {"done": "[green]✓[/]", "failed": "[red]✗[/]", "started": "[cyan]▸[/]"}
+        marks = {
+            "done": "[green]✓[/]",
+            "failed": "[red]✗[/]",
+            "refused": "[red]✗[/]",
+            "started": "[cyan]▸[/]",
+        }
         self._print(f"{marks[event.fields['status']]} {escape(event.agent)}: {goal}")
 
     def _on_tool_result(self, event: Event) -> None:
@@ -190,7 +195,7 @@ class TerminalView(QuietView):
         tokens = f"{fields['input_tokens']:,} in, {fields['output_tokens']:,} out"
         calls = f"{fields['model_calls']} model calls, {fields['tool_calls']} tool calls"
         self._print(f"[dim]{event.seconds:.1f} s · {calls} · tokens {tokens} · {usd}[/]")
-        if fields["status"] in {"done", "failed"}:
+        if fields["status"] in {"done", "failed", "refused"}:
             self._print(f'[dim]go on: orc run -c {event.run} "…" · look back: orc runs show {event.run}[/]')
         else:
             self._print(f"[dim]go on: orc resume {event.run} · look back: orc runs show {event.run}[/]")

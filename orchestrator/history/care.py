@@ -20,7 +20,7 @@ from orchestrator.snapshots import Snapshots
 from orchestrator.storage import FOLDER, state_path
 
 DAY = 86_400.0
-_PARTS = ("events", "steps", "branches", "undos")
+_PARTS = ("events", "steps", "branches", "undos", "approvals")
 
 
 def verify(root: Path, runs: Runs) -> list[str]:

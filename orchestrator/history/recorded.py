@@ -20,7 +20,7 @@ from orchestrator.llm.wire import Exchange
 
 CHECKED = ("route", "plan", "verdict", "approval", "nudge", "step", "answer", "tool_intent")
 """Kinds of events that today's code has to write just as they are recorded."""
-_IGNORED = frozenset({"by", "why", "confidence"})
+_IGNORED = frozenset({"by", "user", "why", "confidence"})
 """Fields that explain and decide nothing."""
 END = 1 << 63
 """Comes after every event."""
@@ -128,15 +128,15 @@ class Recorded:
             raise Diverged(where, f"another {event.kind}", list(differ))
         self.checked += 1
 
-    def decisions(self, step: str, count: int) -> list[dict[str, Any]]:
-        """What was decided the next time that a person, or `--yes`, was asked in a step of the plan."""
-        found = [
-            event
-            for (kind, _, where, _), queue in self._queues.items()
-            for event in queue
+    def decisions(self, step: str, calls: Sequence[str]) -> list[dict[str, Any]]:
+        """What was decided on these calls the next time that a person was asked in a step of the plan."""
+        queues = {
+            call: queue
+            for (kind, _, where, call), queue in self._queues.items()
             if (kind, where) == ("approval", step)
-        ][:count]
-        if len(found) < count:
+        }
+        found = [queues[call][0] for call in calls if queues.get(call)]
+        if len(found) < len(calls):
             if not self.has_ended:
                 raise RecordEnds
             raise Diverged(f"turn {self.turn}", "a person is asked what they were not asked then")

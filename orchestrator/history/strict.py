@@ -159,17 +159,19 @@ class Stage:
             if not waiting:
                 return
             asked: Mapping[str, Any] = waiting[0].value
-            decisions = turn.decisions(asked["step"], len(asked["action_requests"]))
-            step = Command(resume={waiting[0].id: {"decisions": decisions}})
+            requests = asked["action_requests"]
+            decisions = turn.decisions(asked["step"], [request.get("call", "") for request in requests])
+            identifiers = [request.get("id") for request in requests]
+            step = Command(resume={waiting[0].id: {"decisions": decisions, "ids": identifiers}})
 
 
 def _believe(connection: sqlite3.Connection, folder: Path, run: str, events: list[Event]) -> None:
-    """Put recorded results where the tools node looks for results of calls that ran already."""
-    results = [event for event in events if event.kind == "tool_result"]
-    if results:
-        journal = Journal(connection, folder, Place(run, results[0].turn, (Seen(THEN),)))
-        for event in results:
-            journal.write("tool_result", call=event.call, **event.fields)
+    """Put what was found out then where the nodes look for it: results of calls, and facts of files."""
+    found = [event for event in events if event.kind in {"tool_result", "facts"}]
+    if found:
+        journal = Journal(connection, folder, Place(run, found[0].turn, (Seen(THEN),)))
+        for event in found:
+            journal.write(event.kind, call=event.call, **event.fields)
         journal.close()
 
 

@@ -15,31 +15,47 @@ from orchestrator.state import State
 REMEMBERED = 12
 """Messages of the conversation that a direct answer sees."""
 
+REPORTED = 8
+"""Denied calls that a report names."""
+
 
 async def answer(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Write the answer of the turn and end it."""
     context = enter(runtime, "answer")
     failed = failed_step(state)
     if failed:
-        text = _stopped(state, failed["text"])
+        text = _stopped(state, failed["text"], _denials(context) if failed["status"] == "refused" else [])
     elif not state.get("plan"):
         text = await _direct(state, context)
     else:
         text = await _from_results(state, context)
-    context.journal.write("answer", text=text, status="failed" if failed else "done")
+    status = failed["status"] if failed else "done"
+    context.journal.write("answer", text=text, status=status)
     return {
         "answer": text,
-        "status": "failed" if failed else "done",
+        "status": status,
         "messages": [AIMessage(text, id=f"{context.journal.turn}-answer")],
     }
 
 
-def _stopped(state: State, why: str) -> str:
+def _denials(context: Context) -> list[str]:
+    """What was denied in this turn, and by which rule."""
+    denied = [
+        e.fields for e in context.journal.of_turn() if e.kind == "verdict" and e.fields["decision"] == "deny"
+    ]
+    return list(dict.fromkeys(f"{each['tool']}: {each['why']} [{each['rule']}]" for each in denied))[
+        -REPORTED:
+    ]
+
+
+def _stopped(state: State, why: str, denials: list[str]) -> str:
     """An honest end: what was done, and what stopped the rest."""
     done = [result["text"] for result in state["results"].values() if result["status"] == "done"]
     lines = ["I could not finish this."]
     lines += ["Done so far:", *(f"- {text}" for text in done)] if done else []
-    return "\n".join([*lines, f"What stopped me: {why}"])
+    lines.append(f"What stopped me: {why}")
+    lines += ["Denied:", *(f"- {text}" for text in denials)] if denials else []
+    return "\n".join(lines)
 
 
 async def _direct(state: State, context: Context) -> str:

@@ -1,11 +1,13 @@
 """Ask a person about the calls that the guardian does not let through alone.
 
-A node that calls `interrupt` runs again from its first line when the answer comes, so this one does
-nothing before it but read the state.
+A node that calls `interrupt` runs again from its first line when the answer comes, so what this one does
+before it can be done twice: it reads, and makes the rows that the answers are bound to.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
@@ -13,10 +15,24 @@ from langchain_core.messages.tool import ToolCall
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
+from orchestrator.approvals import Asked, Row, canonical
 from orchestrator.context import Context, enter
+from orchestrator.errors import UsageError
+from orchestrator.nodes.asking import answers, is_asked, may_remember, payload, request_of
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE
+from orchestrator.nodes.judging import Situation, situation_of
 from orchestrator.nodes.messages import last_answer
-from orchestrator.state import SpecialistState, Step, Verdict
+from orchestrator.state import SpecialistState, Verdict
+
+
+@dataclass(frozen=True)
+class Question:
+    """One call that a person has to decide on."""
+
+    situation: Situation
+    verdict: Verdict
+    request: dict[str, Any]
+    row: Row
 
 
 async def approval(
@@ -26,77 +42,110 @@ async def approval(
 
     The payload has LangChain's human-in-the-loop shape, one action request for each call, and the
     answer is `{"decisions": [{"type": "approve"} | {"type": "reject", "message": …} |
-    {"type": "edit", "edited_action": {"name": …, "args": …}}, …]}`, in the same order.
+    {"type": "edit", "edited_action": {"name": …, "args": …}}, …], "ids": […]}`, in the same order;
+    `ids` are those of the requests.
     """
     step = state["brief"]["step"]
     context = enter(runtime, "approval", step=step["id"], agent=step["agent"])
-    verdicts, message = state["verdicts"], last_answer(state)
-    asked = [call for call in message.tool_calls if _is_asked(verdicts, call)]
-    unattended = [call for call in asked if context.approves and verdicts[str(call["id"])]["inside"]]
-    attended = [call for call in asked if call not in unattended]
-    decisions = {str(call["id"]): _unattended(verdicts[str(call["id"])]) for call in unattended}
-    if attended:
-        answers = _answers(interrupt(_payload(attended, verdicts, step)), len(attended))
-        decisions |= {str(call["id"]): answer for call, answer in zip(attended, answers, strict=True)}
-    for call in asked:
-        context.journal.write(
-            "approval", call=str(call["id"]), tool=call["name"], **decisions[str(call["id"])]
-        )
+    message = last_answer(state)
+    asked = [call for call in message.tool_calls if is_asked(state["verdicts"], call)]
+    situations = [await situation_of(call, state, context) for call in asked]
+    if any(situation.judged.decision == "deny" for situation in situations):
+        context.grants.withdraw(context.journal.branch, keep=())
+        # The policy has changed since it was judged, and nobody can approve what it denies.
+        return Command(goto="guardian")
+    decisions: dict[str, dict[str, Any]] = {}
+    attended: list[Situation] = []
+    for situation in situations:
+        standing = _standing(situation, state["verdicts"][str(situation.call["id"])])
+        if standing:
+            decisions[str(situation.call["id"])] = standing
+        else:
+            attended.append(situation)
+    context.grants.withdraw(context.journal.branch, keep=[str(each.call["id"]) for each in attended])
+    decisions |= await _attended(attended, state)
+    # An edit is judged first; what was approved beside it keeps its row until then.
     edited = {key: value["edited_action"] for key, value in decisions.items() if value["type"] == "edit"}
+    settled = {key: value for key, value in decisions.items() if not edited or key in edited}
+    for call in asked:
+        if str(call["id"]) in settled:
+            said = {**settled[str(call["id"])], "user": context.budget.who.user}
+            context.journal.write("approval", call=str(call["id"]), tool=call["name"], **said)
     if edited:
         return Command(goto="guardian", update={"messages": [_with_edits(message, edited)]})
     return Command(goto="tools", update={"decisions": decisions})
 
 
-def _unattended(verdict: Verdict) -> dict[str, Any]:
-    """What `--yes` says to a call inside the workspace: yes, within what the user can have meant."""
-    if verdict["rule"] in {NOT_ASKED, WHOLESALE}:
+def _standing(situation: Situation, verdict: Verdict) -> dict[str, Any] | None:
+    """What was decided before: remembered by a person, or by `--yes` for all that stays inside."""
+    call, context = situation.call, situation.context
+    agent = situation.brief["step"]["agent"]
+    if may_remember(verdict):
+        rule = context.remembered.covering(agent, call["name"], call["args"], verdict["rule"])
+        if rule:
+            return {"type": "approve", "by": f"remembered {rule.id}"}
+    if not context.approves or not verdict["inside"]:
+        return None
+    if verdict["rule"] in {NOT_ASKED, WHOLESALE} or verdict["rule"].startswith("taint."):
         return {"type": "reject", "by": "--yes", "message": f"{verdict['why']}; go on without it"}
     return {"type": "approve", "by": "--yes"}
 
 
-def _is_asked(verdicts: dict[str, Verdict], call: ToolCall) -> bool:
-    verdict = verdicts.get(str(call["id"]))
-    return verdict is not None and verdict["decision"] == "ask"
-
-
-def _payload(calls: list[ToolCall], verdicts: dict[str, Verdict], step: Step) -> dict[str, Any]:
-    return {
-        "step": step["id"],
-        "action_requests": [
-            {
-                "name": call["name"],
-                "args": call["args"],
-                "description": verdicts[str(call["id"])]["why"],
-                "rule": verdicts[str(call["id"])]["rule"],
-                "inside": verdicts[str(call["id"])]["inside"],
-                "agent": step["agent"],
+async def _attended(situations: list[Situation], state: SpecialistState) -> dict[str, dict[str, Any]]:
+    """The decisions of a person, by call; each answer is used up here, once."""
+    if not situations:
+        return {}
+    context = situations[0].context
+    while True:
+        questions = [await _question(situation, state) for situation in situations]
+        waiting = [each for each in questions if each.row.is_open]
+        if waiting:
+            identifiers = [each.row.id for each in waiting]
+            requests = [{"id": each.row.id, **each.request} for each in waiting]
+            given = answers(interrupt(payload(state["brief"]["step"]["id"], requests)), identifiers)
+            for each, said in zip(waiting, given or [], strict=bool(given)):
+                with suppress(UsageError):  # decided elsewhere in the meantime: that stands
+                    context.grants.decide(each.row.id, said, "person")
+            continue
+        decisions = {each.row.call: dict(each.row.decision) for each in questions}
+        edits = [each for each in questions if each.row.decision["type"] == "edit"]
+        if context.grants.use([each.row for each in edits or questions]):
+            return {
+                each.row.call: _told(each, decisions[each.row.call], is_used=each in edits or not edits)
+                for each in questions
             }
-            for call in calls
-        ],
-        "review_configs": [
-            {"action_name": call["name"], "allowed_decisions": ["approve", "edit", "reject"]}
-            for call in calls
-        ],
-    }
 
 
-def _answers(answer: Any, count: int) -> list[dict[str, Any]]:
-    """The decisions of a person; anything that is not one is a rejection, so that nothing runs by mistake."""
-    given = answer.get("decisions") if isinstance(answer, dict) else None
-    if not isinstance(given, list) or len(given) != count:
-        return [{"type": "reject", "message": "no valid decision was given"}] * count
-    return [_decision(item) for item in given]
+async def _question(situation: Situation, state: SpecialistState) -> Question:
+    call, context, brief = situation.call, situation.context, situation.brief
+    verdict = state["verdicts"][str(call["id"])]
+    request = await request_of(situation, verdict)
+    asked = Asked(
+        run=context.journal.run,
+        branch=context.journal.branch,
+        turn=context.journal.turn,
+        step=brief["step"]["id"],
+        call=str(call["id"]),
+        agent=brief["step"]["agent"],
+        tool=call["name"],
+        arguments=canonical(call["args"]),
+        policy=f"{context.policy.digest} {context.agents[brief['step']['agent']].approval}",
+        taint=verdict.get("taint", 0),
+    )
+    return Question(situation, verdict, request, context.grants.ask(asked, request))
 
 
-def _decision(item: Any) -> dict[str, Any]:
-    kind = item.get("type") if isinstance(item, dict) else None
-    if kind == "approve":
-        return {"type": "approve", "by": "person"}
-    if kind == "edit" and isinstance(item.get("edited_action"), dict):
-        return {"type": "edit", "edited_action": item["edited_action"]}
-    message = str(item.get("message") or "") if isinstance(item, dict) else ""
-    return {"type": "reject", "message": message}
+def _told(question: Question, said: dict[str, Any], *, is_used: bool) -> dict[str, Any]:
+    """A decision as state and journal have it; what is to be remembered is remembered now."""
+    wish = said.pop("remember", False)
+    by = f"{question.row.by} ({question.row.id})"
+    if wish and is_used and may_remember(question.verdict):
+        call, agent = question.situation.call, question.row.agent
+        rule = question.situation.context.remembered.add(
+            agent, call["name"], call["args"], question.verdict["rule"]
+        )
+        by += f", remembered as {rule.id}"
+    return {**said, "by": by}
 
 
 def _with_edits(message: AIMessage, edited: dict[str, dict[str, Any]]) -> AIMessage:
@@ -104,7 +153,7 @@ def _with_edits(message: AIMessage, edited: dict[str, dict[str, Any]]) -> AIMess
 
     The text that the model wrote goes, because it would show the model a call that never ran.
     """
-    calls = [
+    calls: list[ToolCall] = [
         {**call, "args": edited[str(call["id"])].get("args", call["args"])}
         if str(call["id"]) in edited
         else call

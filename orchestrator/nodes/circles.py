@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.messages.tool import ToolCall
 
+from orchestrator.events import Event
 from orchestrator.nodes.messages import FINISH
 from orchestrator.nodes.rounds import is_move
 from orchestrator.state import Result, SpecialistState
@@ -24,7 +25,11 @@ EDITS = ("edit_file ", "write_file ")
 CIRCLES = 3
 """Repeated calls in a row after which the step is given up."""
 DENIALS = 3
-"""Refused calls in a row after which the step is given up."""
+"""Refused calls in a row after which the turn ends."""
+MOST_DENIED, LATELY = 10, 50
+"""So many denied ones among so many of the turn's last calls end the turn as well."""
+NOT_AVAILABLE = "tool.not-available"
+"""Rule for a tool that is not there: a slip of the model, which a replan may mend."""
 
 
 def refusals(message: AIMessage, state: SpecialistState) -> dict[str, str]:
@@ -47,6 +52,12 @@ def refusals(message: AIMessage, state: SpecialistState) -> dict[str, str]:
                 f"Not allowed: {why}. Find another way, or finish and say what is not possible."
             )
     return texts
+
+
+def denied_lately(events: Iterable[Event]) -> int:
+    """How many of the last judged calls among a turn's events were denied."""
+    last = {event.call: event.fields["decision"] for event in events if event.kind == "verdict"}
+    return list(last.values())[-LATELY:].count("deny")
 
 
 def repeats(message: AIMessage, state: SpecialistState, known: Mapping[str, Tool]) -> dict[str, str]:
@@ -91,7 +102,7 @@ def _key(call: ToolCall) -> str:
 def counts(
     state: SpecialistState, pending: list[ToolCall], refused: dict[str, str], again: dict[str, str]
 ) -> dict[str, Any]:
-    """Count repeats and refusals in a row, and give the step up when there are too many."""
+    """Count repeats and refusals, and give up when there are too many: the step, or the whole turn."""
     repeated = state.get("repeats", 0) + 1 if pending and len(again) == len(pending) else 0
     denials = state.get("denials", 0) + 1 if pending and len(refused) == len(pending) else 0
     changed: dict[str, Any] = {"repeats": repeated, "denials": denials}
@@ -99,7 +110,12 @@ def counts(
         changed["result"] = Result(status="failed", text="it went in circles: the same call again and again")
     elif denials >= DENIALS:
         last = next(iter(refused.values()))
+        rules = {state["verdicts"][key]["rule"] for key in refused if key in state["verdicts"]}
         changed["result"] = Result(
-            status="failed", text=f"its calls were refused {denials} times in a row. {last}"
+            status="failed" if rules == {NOT_AVAILABLE} else "refused",
+            text=f"its calls were refused {denials} times in a row. {last}",
         )
+    elif state.get("denied", 0) >= MOST_DENIED:
+        text = f"{state['denied']} of its last {LATELY} calls were denied"
+        changed["result"] = Result(status="refused", text=text)
     return changed

@@ -50,7 +50,7 @@ async def estimate(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     given = answer.get("decisions") if isinstance(answer, dict) else None
     is_approved = isinstance(given, list) and given and given[0].get("type") == "approve"
     kind = "approve" if is_approved else "reject"
-    context.journal.write("approval", tool=START, type=kind, by=by)
+    context.journal.write("approval", tool=START, type=kind, by=by, user=context.budget.who.user)
     if is_approved:
         return {}
     return {"results": {step["id"]: Result(status="failed", text=REFUSED)}}

@@ -7,6 +7,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from orchestrator.context import Context, enter
+from orchestrator.nodes.circles import denied_lately
 from orchestrator.nodes.judging import judge
 from orchestrator.nodes.messages import FINISH, last_answer
 from orchestrator.state import SpecialistState
@@ -25,4 +26,6 @@ async def guardian(state: SpecialistState, runtime: Runtime[Context]) -> dict[st
         # What runs has its arguments in its intent; of the rest, this is the only record.
         kept = None if verdict["decision"] == "allow" else call["args"]
         context.journal.write("verdict", call=str(call["id"]), tool=call["name"], **verdict, arguments=kept)
-    return {"verdicts": verdicts, "decisions": {}}
+    is_denied = any(verdict["decision"] == "deny" for verdict in verdicts.values())
+    denied = denied_lately(context.journal.of_turn()) if is_denied else 0
+    return {"verdicts": verdicts, "decisions": {}, "denied": denied}

@@ -1,7 +1,8 @@
 """Judge one call: what the policy says of it, then steps that may only tighten that.
 
 A step sees the call in its situation and the verdict so far, and proposes another one or None.
-`tightest` stands between any two of them, so no step can loosen what was decided before it.
+`tightest` stands between any two of them, so no step can loosen what was decided before it. The guardian's
+model, where one is set, comes last and sees only what would be let through unknown.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 from langchain_core.messages import AnyMessage
 from langchain_core.messages.tool import ToolCall
 
+from orchestrator.approvals.remembered import GUARDIAN
 from orchestrator.context import Context
 from orchestrator.effects import WORST, Effects
+from orchestrator.nodes.circles import NOT_AVAILABLE
+from orchestrator.nodes.grey import is_grey, reviewed
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
 from orchestrator.nodes.messages import last_answer
 from orchestrator.safety.verdict import Call, Judgement
 from orchestrator.state import Brief, SpecialistState, Verdict
-from orchestrator.tools.base import Tool
 
 STRICTNESS = {"allow": 0, "ask": 1, "deny": 2}
 
@@ -49,7 +52,7 @@ async def judge(call: ToolCall, state: SpecialistState, context: Context) -> Ver
     tool = context.tools.get(call["name"])
     if tool is None or tool.name not in _offered(brief, context):
         return _not_available(call, brief, context)
-    situation = await _situation(call, tool, state, context)
+    situation = await situation_of(call, state, context)
     verdict = Verdict(
         decision=situation.judged.decision,
         rule=situation.judged.rule,
@@ -60,7 +63,20 @@ async def judge(call: ToolCall, state: SpecialistState, context: Context) -> Ver
     for step in STEPS:
         proposed = step(situation, verdict)
         verdict = tightest(verdict, proposed) if proposed else verdict
-    return verdict
+    looked = await _reviewed(situation, verdict) if verdict["decision"] == "allow" else None
+    return tightest(verdict, looked) if looked else verdict
+
+
+async def _reviewed(situation: Situation, verdict: Verdict) -> Verdict | None:
+    """What the guardian's model adds, where one is set and no person has allowed this very call for good."""
+    call, judged, context = situation.call, situation.judged, situation.context
+    if not is_grey(judged) or "guardian" not in context.settings.models:
+        return None
+    agent = situation.brief["step"]["agent"]
+    is_own = not verdict.get("taint")
+    if is_own and context.remembered.covering(agent, call["name"], call["args"], GUARDIAN):
+        return None
+    return await reviewed(call, judged, situation.effects, situation.brief, context)
 
 
 def tightest(before: Verdict, proposed: Verdict) -> Verdict:
@@ -70,13 +86,18 @@ def tightest(before: Verdict, proposed: Verdict) -> Verdict:
     """
     is_looser = STRICTNESS[proposed["decision"]] < STRICTNESS[before["decision"]]
     decides = before if is_looser else proposed
-    return Verdict(
+    verdict = Verdict(
         decision=decides["decision"],
         rule=decides["rule"],
         why=decides["why"],
         inside=before["inside"] and proposed["inside"],
         read_only=before["read_only"] and proposed["read_only"],
     )
+    if taint := max(before.get("taint", 0), proposed.get("taint", 0)):
+        verdict["taint"] = taint
+    if sources := list(dict.fromkeys([*before.get("sources", []), *proposed.get("sources", [])])):
+        verdict["sources"] = sources
+    return verdict
 
 
 def _offered(brief: Brief, context: Context) -> list[str]:
@@ -88,14 +109,15 @@ def _offered(brief: Brief, context: Context) -> list[str]:
 def _not_available(call: ToolCall, brief: Brief, context: Context) -> Verdict:
     names = ", ".join(_offered(brief, context))
     why = f"{brief['step']['agent']} has no tool {call['name']!r}; it has: {names}"
-    return Verdict(decision="deny", rule="tool.not-available", why=why, inside=True, read_only=False)
+    return Verdict(decision="deny", rule=NOT_AVAILABLE, why=why, inside=True, read_only=False)
 
 
-async def _situation(call: ToolCall, tool: Tool, state: SpecialistState, context: Context) -> Situation:
-    agent = context.agents[state["brief"]["step"]["agent"]]
-    effects = tool.effects or WORST
+async def situation_of(call: ToolCall, state: SpecialistState, context: Context) -> Situation:
+    """A call as the policy judges it now."""
+    agent, tool = context.agents[state["brief"]["step"]["agent"]], context.tools.get(call["name"])
+    effects = (tool.effects if tool else None) or WORST
     asked = Call(
-        tool=tool.name,
+        tool=call["name"],
         arguments=call["args"],
         effects=effects,
         agent=agent.name,

@@ -14,17 +14,18 @@ from orchestrator.state import Result, State
 async def review(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Count a replan when a step failed and there is one left."""
     enter(runtime, "review")
-    if failed_step(state) and state.get("replans", 0) < REPLANS:
+    failed = failed_step(state)
+    # What may not be done may not be done in another way either.
+    if failed and failed["status"] != "refused" and state.get("replans", 0) < REPLANS:
         return {"replans": state.get("replans", 0) + 1}
     return {}
 
 
 def failed_step(state: State) -> Result | None:
-    """The failed result that the current plan stands on; None while all went well."""
+    """The failed or refused result that the current plan stands on; None while all went well."""
     planned = {step["id"] for step in state.get("plan", [])}
-    return next(
-        (r for key, r in state.get("results", {}).items() if key in planned and r["status"] == "failed"), None
-    )
+    results = [result for key, result in state.get("results", {}).items() if key in planned]
+    return next((result for result in results if result["status"] in {"failed", "refused"}), None)
 
 
 def after_review(state: State) -> str:

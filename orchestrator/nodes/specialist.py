@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
@@ -53,4 +53,5 @@ def brief(state: State, step: Step) -> Brief:
         before.insert(0, f"your last answer to the user was: {answers[-1][:1000]}")
     if step["goal"] != state["request"]:
         before += [f"the user said: {words}" for words in prohibitions(state["request"])]
-    return Brief(request=state["request"], step=step, before=before)
+    said = [str(message.text) for message in state["messages"] if isinstance(message, HumanMessage)]
+    return Brief(request=state["request"], step=step, before=before, said=said)

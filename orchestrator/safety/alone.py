@@ -51,7 +51,7 @@ class Opinion:
             {**asdict(item), "command": item.subject, "level": spelt(item.level)} for item in self.findings
         ]
         for item in findings:
-            del item["subject"]
+            del item["subject"], item["path"]
         shown = {
             "decision": self.decision,
             "level": spelt(self.level),

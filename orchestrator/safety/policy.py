@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -15,7 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from orchestrator.safety import interpreters
 from orchestrator.safety.alone import FAILURES
 from orchestrator.safety.rulebook import Book, builtin
-from orchestrator.safety.scope import Scope, consequence, scope
+from orchestrator.safety.scope import Scope, absolute, consequence, scope
 from orchestrator.safety.shell import Examined, Examiner, examine
 from orchestrator.safety.verdict import Call, Finding, Judgement, Level, gravest, printable
 from orchestrator.safety.words import Scene
@@ -40,6 +43,13 @@ class Policy:
     home: Path
     sandbox: Sandbox
     book: Book = field(default_factory=builtin)
+
+    @cached_property
+    def digest(self) -> str:
+        """Differs when a rule differs, or what confines commands: an approval holds for one policy."""
+        book = {**self.book.model_dump(mode="json"), "adding": sorted(self.book.adding)}
+        told = [book, self.sandbox.name, self.sandbox.is_confining, str(self.home)]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
     def judge(self, call: Call) -> Judgement:
         """What follows for a call; a failure in here is a question, never permission."""
@@ -106,7 +116,17 @@ class Policy:
             ]
         if deletes and tree and self._is_large(text):
             level, why = Level.ASK, "deletes a folder with many files"
-        return [Finding(f"path.{effect}", level, why, printable(text))]
+        return [
+            Finding(
+                f"path.{effect}",
+                level,
+                why,
+                subject=printable(text),
+                target=printable(text),
+                scope=where.name.lower(),
+                path=absolute(text, self._scene()),
+            )
+        ]
 
     def _is_large(self, text: str, limit: int = 50) -> bool:
         """Whether a folder holds more files than one would delete without a thought."""

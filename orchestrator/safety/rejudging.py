@@ -14,7 +14,7 @@ from orchestrator.safety.verdict import Call
 
 Approval = Literal["auto", "ask", "read-only"]
 _RANK = {"allow": 0, "ask": 1, "deny": 2}
-_OF_POLICY = ("request.", "tool.not-available")
+_OF_POLICY = ("request.", "guardian.", "taint.", "tool.not-available")
 """Rules of the guardian beside the policy: they look at more than the call."""
 
 

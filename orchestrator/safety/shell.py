@@ -176,7 +176,9 @@ class Examiner:
         if level > Level.ALLOW:
             place = where.name.lower()
             finding = Finding(f"shell.{effect}-{place}", level, why, _shown(subject or target))
-            self.found(replace(finding, target=_shown(target), scope=place, loss=loss))
+            path = absolute(target, scene)
+            known = "" if scene.remote or UNKNOWN in path else path
+            self.found(replace(finding, target=_shown(target), scope=place, loss=loss, path=known))
 
     def redirect(self, operator: str, target: str, scene: Scene) -> None:
         """A redirection: to a file it writes, from a file it reads."""

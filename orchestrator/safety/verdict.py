@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Any, Literal
 
 from orchestrator.effects import Effects
+from orchestrator.safety.visible import escaped
 
 Loss = Literal["no", "maybe", "yes"]
 
@@ -38,6 +39,8 @@ class Finding:
     """The path that would change or be read, if the finding is on one."""
     scope: str = ""
     """Where the target lies, such as `inside` or `system`."""
+    path: str = ""
+    """The target as an absolute path on this machine; empty where it is not known."""
     loss: Loss = "no"
     """Whether something that is there now would be gone afterwards, were there no snapshot."""
 
@@ -80,10 +83,7 @@ def gravest(findings: tuple[Finding, ...]) -> Finding:
 
 def printable(text: str, limit: int = 120) -> str:
     """A text on one line, with everything that a terminal would hide or obey shown escaped."""
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in text[: limit + 1].replace("\n", "; ")
-    )
+    shown = escaped(text[: limit + 1].replace("\n", "; "), keep="")
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.sandbox import Confinement, seccomp
+from orchestrator.settings import data_dir
 
 _NOBODY = "65534"
 _SECRETS = (
@@ -227,8 +228,10 @@ def _interpreters() -> list[str]:
 def _masks(homes: list[Path], root: Path) -> list[str]:
     """Hide credentials and our own records, wherever the binds before left them visible."""
     places = [home / name for home in homes for name in _SECRETS] + [Path(name) for name in _SYSTEM_SECRETS]
+    # The list of trusted folders and the key of approvals, unless someone works in there.
+    own = [place for place in (data_dir(),) if not root.is_relative_to(place)]
     options = []
-    for place in [*places, root / ".orc"]:
+    for place in [*places, *own, root / ".orc"]:
         if place.is_symlink():
             place = place.resolve()
         if place.is_dir():

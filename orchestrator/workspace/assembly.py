@@ -17,6 +17,7 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from orchestrator.agents import Agent
+from orchestrator.approvals import Grants, Remembered
 from orchestrator.breaker import Breakers
 from orchestrator.context import Context
 from orchestrator.errors import BudgetExceeded, ConfigError, Problem
@@ -137,6 +138,8 @@ def context(
         journal=journal,
         budget=budget,
         policy=Policy(root, Path.home(), sandbox, loaded.book),
+        grants=Grants(journal.connection, journal.plain),
+        remembered=Remembered(root),
         tool_context=ToolContext(
             root=root,
             sandbox=sandbox,

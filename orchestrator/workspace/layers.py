@@ -59,7 +59,7 @@ def read_layers(root: Path) -> Layers:
     for document, _ in layers:
         value = document.value
         if merged:
-            value = _tightened(merged, document)
+            value = _guarded(merged, _tightened(merged, document))
         _lay(merged, value, origins, document)
     return Layers(Settings.model_validate(merged), tuple(files), origins)
 
@@ -107,6 +107,14 @@ def _tightened(user: dict[str, Any], document: Document) -> dict[str, Any]:
         # It would let calls through that the user's limit of dollars refuses.
         kept.pop("allow_unpriced", None)
     return {**document.value, "limits": kept}
+
+
+def _guarded(user: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+    """The workspace's layer without a guardian of its own, where the user has set one."""
+    models = value.get("models")
+    if not isinstance(models, dict) or "guardian" not in (user.get("models") or {}):
+        return value
+    return {**value, "models": {tier: model for tier, model in models.items() if tier != "guardian"}}
 
 
 def _narrower(limits: dict[str, Any], bounds: dict[str, Any], held: Any, asked: Any) -> dict[str, Any]:
