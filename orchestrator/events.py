@@ -33,6 +33,7 @@ Kind = Literal[
     "plan",
     "step",
     "model_call",
+    "partial",
     "tool_intent",
     "tool_result",
     "verdict",

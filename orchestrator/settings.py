@@ -191,6 +191,8 @@ class ToolSettings(Strict):
     """Longest time limit that a command may ask for."""
     result_tokens: dict[str, Annotated[int, Field(ge=200, le=200_000)]] = {}
     """Tokens of one result, by the tool's name, in place of what the tool says."""
+    parallel: Annotated[int, Field(ge=1, le=64)] = 8
+    """How many calls that only read run at a time; others run alone."""
     docs: list[str] = ["docs", "README.md"]
     """Folders and files, relative to the workspace, that search_docs reads."""
 

@@ -17,6 +17,7 @@ from orchestrator.errors import OrcError
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("orchestrator.cli.run:run", "Work on a request."),
     "resume": ("orchestrator.cli.run:resume", "Go on with a run that stopped."),
+    "stop": ("orchestrator.cli.stop:stop", "End a run that is worked on elsewhere."),
     "runs": ("orchestrator.cli.runs:runs", "List runs and show what they did."),
     "fork": ("orchestrator.cli.fork:fork", "Start a new branch of a run at any of its steps."),
     "switch": ("orchestrator.cli.fork:switch", "Go on with another branch of a run."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -35,6 +37,11 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
             "--model", metavar="NAME", help="Use this model for all: a name at the endpoint, or `embedded`."
         ),
         click.option("--json", "as_json", is_flag=True, help="Write every event as a JSON line on stdout."),
+        click.option(
+            "--time-limit",
+            metavar="TIME",
+            help="End after this time, saved, with exit 124: 90s, 10m, 1h30m.",
+        ),
         click.option("-q", "--quiet", is_flag=True, help="Show the answer and errors only."),
         click.option(
             "-C",
@@ -92,6 +99,16 @@ def _raise(workspace: Path | None, run_id: str | None, raised: tuple[str, ...]) 
     return raise_of_run(root, load_settings(root).limits, run_id, raised)
 
 
+def seconds_of(text: str) -> float:
+    """Seconds that `90`, `90s`, `10m` or `1h30m` mean; raises UsageError."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
+    hours, minutes, seconds = (float(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    total = hours * 3600 + minutes * 60 + seconds
+    if not 0 < total <= 10**7:
+        raise UsageError(f"--time-limit: {text!r} is no time above zero; write 90s, 10m or 1h30m")
+    return total
+
+
 def _request(words: tuple[str, ...]) -> str:
     text = " ".join(word for word in words if word != "-")
     if "-" in words or (not words and not sys.stdin.isatty()):
@@ -142,11 +159,14 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
             model=options["model"],
             listeners=(view,),
             handles_signals=True,
+            seconds=None if (limit := options.get("time_limit")) is None else seconds_of(limit),
         ),
     )
     session.check(request, run_id)
     fetch_before_use(chosen_model(load_settings(root), "default", os.environ, options["model"]))
     work = session.resume(run_id) if request is None else session.run(request, run=run_id)
+    # Until the turn listens to it itself, which is after langgraph is loaded.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         outcome = asyncio.run(work)
     except (KeyboardInterrupt, asyncio.CancelledError):

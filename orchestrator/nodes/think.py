@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.runtime import Runtime
 
 from orchestrator.agents import Agent
-from orchestrator.context import Context, enter, until_killed
+from orchestrator.context import Context, enter
 from orchestrator.nodes.budget import within_step
 from orchestrator.nodes.compaction import compacted
 from orchestrator.nodes.guidance import guided
@@ -56,9 +56,7 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     is_whole = len(guide.seen) == number
     before = state.get("compaction") if is_whole else None
     messages, cut = await compacted(front, guide.seen, before, specs, model, context)
-    answer = await until_killed(
-        model.act(messages, specs, temperature=guide.warmth, without=withheld), context
-    )
+    answer = await model.act(messages, specs, temperature=guide.warmth, without=withheld)
     new = numbered(answer, f"{prefix}.{number}")
     return {"messages": [*task, new], **(cut if is_whole else {})}
 
