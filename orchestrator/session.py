@@ -135,7 +135,9 @@ class Session:
 
     async def _turn(self, row: Run, runs: Runs, loaded: Loaded, request: str | None) -> Outcome:
         place = Place(row.id, row.turns, runs.branches.lineage(runs.branches.get(row.branch)))
-        journal = Journal(runs.connection, self.root, place, listeners=self.options.listeners)
+        journal = Journal(
+            runs.connection, self.root, place, listeners=self.options.listeners, logs=loaded.settings.logs
+        )
         started = time.monotonic()
         checks: list[Check] = [runs.watch(row.id)]
         checks += [time_limit(self.options.seconds)] if self.options.seconds else []

@@ -206,6 +206,17 @@ class Retention(Strict):
     """Keep only so many of the newest runs."""
 
 
+class Logs(Strict):
+    """The journal as files of JSON lines in `.orc/logs`; the state file has it all, whatever this says."""
+
+    megabytes: Annotated[float, Field(gt=0, le=10_000)] = 20
+    """A file that has so much is put aside, and a new one begun."""
+    files: Annotated[int, Field(ge=1, le=1_000)] = 5
+    """Files of one run that are kept, the current one included."""
+    runs: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Runs whose files are kept."""
+
+
 class Settings(Strict):
     """The whole of `orchestrator.yaml`."""
 
@@ -217,6 +228,8 @@ class Settings(Strict):
     """Settings of the built-in tools."""
     retention: Retention = Retention()
     """How long runs are kept in the state file."""
+    logs: Logs = Logs()
+    """How much of the log files is kept."""
     plan: bool = True
     """Draft steps for requests that need several."""
 

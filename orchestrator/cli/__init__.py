@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("orchestrator.cli.run:resume", "Go on with a run that stopped."),
     "stop": ("orchestrator.cli.stop:stop", "End a run that is worked on elsewhere."),
     "runs": ("orchestrator.cli.runs:runs", "List runs and show what they did."),
+    "logs": ("orchestrator.cli.logs:logs", "Show the events of a run, and follow them."),
     "fork": ("orchestrator.cli.fork:fork", "Start a new branch of a run at any of its steps."),
     "switch": ("orchestrator.cli.fork:switch", "Go on with another branch of a run."),
     "branches": ("orchestrator.cli.fork:branches", "List, rename and remove the branches of a run."),
