@@ -63,7 +63,7 @@ build: $(BIN)/orc
 	$(BIN)/python -m hatchling build
 
 lock: | $(UV)
-	$(UV) pip compile pyproject.toml --extra local --extra web --group dev --universal --python-version 3.11 \
+	$(UV) pip compile pyproject.toml --extra local --extra otel --extra web --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean:

@@ -28,6 +28,7 @@ from orchestrator.interrupts import Check, Signals, driven, time_limit
 from orchestrator.runs import RESUMABLE, Run, Runs
 from orchestrator.sandbox.detect import detect
 from orchestrator.storage import open_state, state_path
+from orchestrator.telemetry import FLUSH_SECONDS, Exporter
 from orchestrator.workspace.loading import Loaded, check_request, load
 
 if TYPE_CHECKING:
@@ -75,11 +76,16 @@ class Session:
         self.root = root
         self.options = options or Options()
         self._running: set[Cancel] = set()
+        self._exporter = Exporter()
 
     def stop(self) -> None:
         """End all turns that are under way here: each is saved and raises Interrupted within 2 s."""
         for cancel in self._running:
             cancel.stop("stopped by the program")
+
+    def close(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Send what telemetry has left, within so many seconds."""
+        self._exporter.close(seconds)
 
     def check(self, request: str | None, run: str | None) -> None:
         """Raise UsageError, ConfigError or StorageError for what cannot be worked on.
@@ -135,9 +141,8 @@ class Session:
 
     async def _turn(self, row: Run, runs: Runs, loaded: Loaded, request: str | None) -> Outcome:
         place = Place(row.id, row.turns, runs.branches.lineage(runs.branches.get(row.branch)))
-        journal = Journal(
-            runs.connection, self.root, place, listeners=self.options.listeners, logs=loaded.settings.logs
-        )
+        heard = [*self.options.listeners, *self._exporter.listeners(loaded.settings.telemetry)]
+        journal = Journal(runs.connection, self.root, place, listeners=heard, logs=loaded.settings.logs)
         started = time.monotonic()
         checks: list[Check] = [runs.watch(row.id)]
         checks += [time_limit(self.options.seconds)] if self.options.seconds else []

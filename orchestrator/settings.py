@@ -217,6 +217,15 @@ class Logs(Strict):
     """Runs whose files are kept."""
 
 
+class Telemetry(Strict):
+    """Spans for an OpenTelemetry collector; OTEL_EXPORTER_OTLP_ENDPOINT says where it is."""
+
+    enabled: bool = False
+    """Send them; needs the extra `otel`."""
+    content: bool = False
+    """Send requests, arguments, results and answers too, without the secrets that are known."""
+
+
 class Settings(Strict):
     """The whole of `orchestrator.yaml`."""
 
@@ -230,6 +239,8 @@ class Settings(Strict):
     """How long runs are kept in the state file."""
     logs: Logs = Logs()
     """How much of the log files is kept."""
+    telemetry: Telemetry = Telemetry()
+    """What is sent to an OpenTelemetry collector."""
     plan: bool = True
     """Draft steps for requests that need several."""
 

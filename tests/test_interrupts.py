@@ -145,7 +145,8 @@ def test_the_time_limit_ends_a_run_with_124_and_it_goes_on(desk: Desk) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "", "1x", "9999999999h"])
 def test_a_senseless_time_limit_is_refused(desk: Desk, text: str) -> None:
-    done = desk.orc("run", f"--time-limit={text}", "@coder wait")
+    with desk.model([Say("ok")]):
+        done = desk.orc("run", f"--time-limit={text}", "@coder wait")
     assert (done.code, "is no time above zero" in done.err) == (2, True)
 
 

@@ -19,6 +19,9 @@ from orchestrator.errors import Interrupted, UsageError
 if TYPE_CHECKING:
     from orchestrator.settings import Retention
 
+HURRY_SECONDS = 0.2
+"""How long a collector of telemetry gets when a person wants the prompt back."""
+
 RUN_EXAMPLES = """\b
 Examples:
   orc run "how many lines of Python are in src/?"
@@ -169,10 +172,14 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         outcome = asyncio.run(work)
+    except Interrupted:
+        session.close(HURRY_SECONDS)
+        raise
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise Interrupted("stopped; what was done is saved, `orc resume` goes on") from None
     finally:
         view.close()
+        session.close()
     _tidy(root, load_settings(root).retention)
     if outcome.status != "done":
         sys.exit(1)
