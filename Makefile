@@ -55,6 +55,7 @@ bench: $(BIN)/orc
 	$(BIN)/python bench/step_overhead.py $(ARGS)
 	$(BIN)/python bench/resilience.py
 	$(BIN)/python bench/holding.py
+	$(BIN)/python bench/peers.py
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/checkpoints.py $(CHECKPOINTS)
 	$(BIN)/python bench/policy.py
@@ -69,8 +70,8 @@ build: $(BIN)/orc
 	$(BIN)/python -m hatchling build
 
 lock: | $(UV)
-	$(UV) pip compile pyproject.toml --extra local --extra otel --extra web --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+	$(UV) pip compile pyproject.toml --extra local --extra otel --extra web --group dev --group bench \
+		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .tools dist

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -90,6 +91,37 @@ def test_a_model_call_is_cut_off_its_connection_closed_and_its_text_kept(desk: D
     assert seconds < PROMPT
     assert [event.fields["text"][:12] for event in desk.events("partial")] == ["a long story"]
     assert desk.work(None, [Say("Fine.")]).answer == "Fine."
+
+
+SLOW_READ = """
+import asyncio, sys, time
+from dataclasses import replace
+from pathlib import Path
+from orchestrator.cli import main
+from orchestrator.tools.registry import TOOLS
+
+async def read(arguments, context):
+    Path("marker").touch()
+    return await asyncio.to_thread(time.sleep, 20)
+
+TOOLS["read_file"] = replace(TOOLS["read_file"], run=read)
+main(["run", "@coder read a"])
+"""
+
+
+def test_a_thread_that_reads_a_slow_disk_holds_nobody_up(desk: Desk) -> None:
+    with desk.model([Call("read_file", path="a")]):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SLOW_READ], cwd=desk.root, stderr=subprocess.PIPE, text=True
+        )
+        desk.processes.append(process)
+        wait_for(desk.root / "marker")
+        process.send_signal(signal.SIGINT)
+        code, err, seconds = ended(process)
+    assert (code, "Traceback" in err) == (130, False)
+    assert seconds < PROMPT
+    assert desk.runs()[0].status == "stopped"
+    assert desk.work(None, lambda _: Say("read")).answer == "read"
 
 
 def test_a_press_while_models_are_loaded_ends_without_a_traceback(desk: Desk) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 from typing import Any
 
 import click
 
-from orchestrator.errors import OrcError
+from orchestrator.errors import Interrupted, OrcError, TimedOut
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("orchestrator.cli.run:run", "Work on a request."),
@@ -87,4 +88,9 @@ def main(argv: list[str] | None = None) -> Any:
     except OrcError as error:
         color = False if os.environ.get("NO_COLOR") else None
         click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True, color=color)
+        if isinstance(error, Interrupted | TimedOut) and threading.active_count() > 1:
+            # All is saved, and a thread that still reads a file would keep the person waiting.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(error.exit_code)
         sys.exit(error.exit_code)

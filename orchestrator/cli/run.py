@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,18 @@ Examples:
   orc run -c r-7f3a "now do the same for the other file"
   git diff | orc run "write a commit message for this diff" -
 """
+
+
+THREADS = 32
+"""Calls wait for disks and not for processors."""
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads that nobody waits for at the end: what is still read then is not needed any more."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """Take no more work, and leave at once."""
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def shared(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -171,7 +184,9 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
     # Until the turn listens to it itself, which is after langgraph is loaded.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        outcome = asyncio.run(work)
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_default_executor(Threads(max_workers=THREADS))
+            outcome = runner.run(work)
     except Interrupted:
         session.close(HURRY_SECONDS)
         raise
