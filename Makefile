@@ -6,7 +6,7 @@ UV := $(shell command -v uv || echo .tools/bin/uv)
 REQUEST ?= Which license does this project have, and which Python version does it need? Look into LICENSE and pyproject.toml.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-live lint format evals bench build lock clean
+.PHONY: help run test test-live lint format evals bench soak build lock clean
 
 help:
 	@echo "make run        set up, then work on a real request (REQUEST=\"…\" for your own)"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint       format, lint, types and layers"
 	@echo "make evals      the everyday suite, on your model or the embedded one"
 	@echo "make bench      times and sizes beside those of peers (CHECKPOINTS=--quick spares 7 GB)"
+	@echo "make soak       1,000 runs, and a run cancelled at every pass of the event loop"
 	@echo "make build      wheel and source archive in dist/"
 
 .tools/bin/uv:
@@ -53,18 +54,24 @@ evals: $(BIN)/orc
 bench: $(BIN)/orc
 	$(BIN)/python bench/step_overhead.py $(ARGS)
 	$(BIN)/python bench/resilience.py
+	$(BIN)/python bench/holding.py
+	$(BIN)/python bench/peers.py
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/checkpoints.py $(CHECKPOINTS)
 	$(BIN)/python bench/policy.py
 	$(BIN)/python bench/sandbox.py
+
+soak: $(BIN)/orc
+	ORC_SOAK_RUNS=1000 ORC_CANCEL_STRIDE=1 ORC_CANCEL_FIRST=1 LANGGRAPH_STRICT_MSGPACK=true \
+		$(BIN)/python -m pytest --timeout 7200 tests/test_soak.py tests/test_cancel_everywhere.py
 
 build: $(BIN)/orc
 	rm -rf dist
 	$(BIN)/python -m hatchling build
 
 lock: | $(UV)
-	$(UV) pip compile pyproject.toml --extra local --extra web --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+	$(UV) pip compile pyproject.toml --extra local --extra otel --extra web --group dev --group bench \
+		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .tools dist

@@ -5,15 +5,14 @@ Nodes never open a database, read a setting or build a model themselves.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from orchestrator.agents import Agent
 from orchestrator.approvals import Grants, Remembered
-from orchestrator.errors import Interrupted
+from orchestrator.cancel import Cancel
 from orchestrator.events import Journal
 from orchestrator.limits import Budget
 from orchestrator.llm.base import ChatModel
@@ -21,6 +20,7 @@ from orchestrator.safety.policy import Policy
 from orchestrator.settings import Settings, Tier
 from orchestrator.snapshots import Snapshots
 from orchestrator.tools.base import Tool, ToolContext
+from orchestrator.tools.claims import Claims
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
@@ -49,8 +49,10 @@ class Context:
     """`--yes`: what would be asked inside the workspace is approved."""
     snapshots: Snapshots | None = None
     """Keeps the files around every call that may write; None where that is not possible."""
-    killed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set by the second Ctrl-C: the running call ends now."""
+    cancel: Cancel = field(default_factory=Cancel)
+    """Set when the work is to end."""
+    claims: Claims = field(default_factory=Claims)
+    """Keeps calls apart that touch the same thing."""
 
     async def open_model(self, agent: str) -> ChatModel:
         """The model that a specialist works with."""
@@ -62,21 +64,3 @@ def enter(runtime: Runtime[Context], node: str, *, step: str = "", agent: str = 
     task = runtime.execution_info.checkpoint_ns if runtime.execution_info else ""
     runtime.context.journal.enter(node, step=step, agent=agent, task=task)
     return runtime.context
-
-
-T = TypeVar("T")
-
-
-async def until_killed(work: Coroutine[Any, Any, T], context: Context) -> T:
-    """Await a model call, or raise Interrupted as soon as the person ends it by a second Ctrl-C."""
-    task = asyncio.ensure_future(work)
-    killed = asyncio.ensure_future(context.killed.wait())
-    try:
-        await asyncio.wait({task, killed}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise Interrupted("the model call was ended; `orc resume` asks again")
-    finally:
-        for pending in (task, killed):
-            pending.cancel()
-        await asyncio.gather(task, killed, return_exceptions=True)

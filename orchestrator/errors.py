@@ -5,7 +5,8 @@ OrcError                    1    the run failed
 │   └── ConfigError         2    a file is wrong; carries every problem found in it
 ├── WaitingForApproval      3    a person has to decide first; the run waits
 ├── BudgetExceeded          5    a limit is reached; the run can be resumed with more
-├── Interrupted           130    Ctrl-C; everything is saved
+├── Interrupted           130    Ctrl-C, SIGTERM or `orc stop`; everything is saved
+├── TimedOut              124    the time limit is over; everything is saved
 ├── ModelError              1    the model could not be used
 │   ├── ModelUnreachable    1    no answer from the endpoint
 │   ├── ModelRejected       1    the endpoint refused the request (key, model name, size)
@@ -76,9 +77,15 @@ class BudgetExceeded(OrcError):
 
 
 class Interrupted(OrcError):
-    """A person pressed Ctrl-C; the run is saved."""
+    """Someone ended the run; it is saved."""
 
     exit_code = 130
+
+
+class TimedOut(OrcError):
+    """The time that the run was given is over; it is saved."""
+
+    exit_code = 124
 
 
 class ModelError(OrcError):

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -24,7 +24,9 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.branches import Lineage, Seen, seen_events
 from orchestrator.errors import StorageError
+from orchestrator.mirror import Mirror
 from orchestrator.redaction import redact, secrets_of, unsecret, writable
+from orchestrator.settings import Logs
 from orchestrator.storage import FOLDER
 
 Kind = Literal[
@@ -33,6 +35,7 @@ Kind = Literal[
     "plan",
     "step",
     "model_call",
+    "partial",
     "tool_intent",
     "tool_result",
     "verdict",
@@ -145,6 +148,7 @@ class Journal:
         place: Place,
         *,
         listeners: Iterable[Listener] = (),
+        logs: Logs | None = None,
     ) -> None:
         self.run, self.turn = place.run, place.turn
         self.place = place
@@ -156,13 +160,12 @@ class Journal:
         self._secrets = secrets_of(os.environ)
         self._kept: set[str] = set()
         self._said: set[str] = set()
-        logs = root / FOLDER / "logs"
+        folder = root / FOLDER / "logs"
         try:
-            logs.mkdir(parents=True, exist_ok=True)
-            self._mirror = (logs / f"{self.run}.jsonl").open("a", encoding="utf-8")
+            self._mirror = Mirror(folder, self.run, logs or Logs())
             self._marks = _marks(connection, place)
         except (OSError, sqlite3.Error) as error:
-            raise StorageError(f"cannot write the log in {logs}: {error}") from None
+            raise StorageError(f"cannot write the log in {folder}: {error}") from None
 
     def enter(
         self, node: str, *, step: str = "", agent: str = "", task: str = "", seq: int | None = None
@@ -202,8 +205,7 @@ class Journal:
             ).lastrowid
             event = _event((seq, *row))
             self._marks.seq, self._marks.hash = event.seq, link
-            self._mirror.write(event.model_dump_json() + "\n")
-            self._mirror.flush()
+            self._mirror.write(event.model_dump_json())
         except (sqlite3.Error, OSError) as error:
             raise self._refused(error) from None
         self._tell(event)
@@ -319,6 +321,19 @@ def seen_by(
         (run, *([] if turn is None else [turn]), *values),
     )
     return [_event(row) for row in rows]
+
+
+def selected(
+    connection: sqlite3.Connection, run: str = "", lineage: Lineage = (), *, after: int = 0
+) -> Iterator[Event]:
+    """Stored events behind a position in the file, one by one: of a branch, or of all runs without one."""
+    condition, values = seen_events(lineage) if lineage else ("1", [])
+    of_run, named = ("run=?", [run]) if run else ("1", [])
+    rows = connection.execute(
+        f"select {_COLUMNS} from events where seq>? and {of_run} and {condition} order by seq",  # noqa: S608
+        (after, *named, *values),
+    )
+    return map(_event, rows)
 
 
 def kept(connection: sqlite3.Connection, digest: str) -> str:

@@ -1,59 +1,98 @@
-"""What Ctrl-C and SIGTERM do to a run: stop after the call, then end the call, then end everything."""
+"""Who may end a turn that is under way, and how it is ended: saved, with nothing left running.
+
+Ctrl-C and SIGTERM, a deadline, `orc stop`, the caller of the library who cancels its task: all of them set
+the turn's token, and then the run of the graph is cancelled.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
+from orchestrator.cancel import Cancel, ended
+from orchestrator.errors import OrcError
 from orchestrator.events import Journal
 
-if TYPE_CHECKING:
-    from langgraph.runtime import RunControl
+TICK_SECONDS = 0.2
+"""How often a deadline and a request from another process are looked at."""
+
+Check = Callable[[Cancel], object]
+"""Sets the token when the turn has to end now. Called often, so it must be cheap."""
+
+T = TypeVar("T")
 
 
-@dataclass
-class Stop:
-    """The ways in which a person can end a run that is under way."""
+async def driven(work: Coroutine[Any, Any, T], cancel: Cancel, checks: Sequence[Check]) -> T:
+    """Await work to its end, or cancel it and raise the error of the token once that is set.
 
-    control: RunControl
-    """LangGraph stops before its next superstep when it is told to drain."""
-    killed: asyncio.Event
-    """Ends the call that is running now."""
-    journal: Journal
-    presses: int = 0
-
-    def press(self, task: asyncio.Task[Any]) -> None:
-        """Ctrl-C: each press is more urgent than the one before."""
-        self.presses += 1
-        self.control.request_drain("Ctrl-C")
-        if self.presses == 1:
-            text = "stopping after the running call; press Ctrl-C again to end it now"
-            self.journal.show("note", text=text)
-        elif self.presses == 2:
-            self.killed.set()
-        else:
-            task.cancel()
-
-    def terminate(self, task: asyncio.Task[Any]) -> None:
-        """SIGTERM: whoever sends it does not wait long, so the call is ended at once."""
-        self.press(task)
-        self.press(task)
-
-
-@contextmanager
-def listening(stop: Stop) -> Iterator[None]:
-    """Take both signals for the task that runs now."""
-    task = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    if task is not None:
-        loop.add_signal_handler(signal.SIGINT, stop.press, task)
-        loop.add_signal_handler(signal.SIGTERM, stop.terminate, task)
+    When the caller is cancelled, the work is ended in the same way first.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_watch(cancel, checks))
     try:
-        yield
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if watch.done() and not watch.cancelled():
+            watch.result()
+    except asyncio.CancelledError:
+        cancel.stop("its caller went away")
+        raise
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
-        loop.remove_signal_handler(signal.SIGTERM)
+        await ended(watch, task)
+        failed = None if task.cancelled() else task.exception()
+    if cancel.error is not None and (task.cancelled() or not isinstance(failed, OrcError | None)):
+        raise cancel.error from None
+    return task.result()
+
+
+async def _watch(cancel: Cancel, checks: Sequence[Check]) -> None:
+    """Wait until the token is set, and set it when one of the checks says so."""
+    while not cancel.asked.is_set():
+        for check in checks:
+            check(cancel)
+        try:
+            async with asyncio.timeout(TICK_SECONDS):
+                await cancel.asked.wait()
+        except TimeoutError:
+            pass
+
+
+def time_limit(seconds: float, clock: Callable[[], float] = time.monotonic) -> Check:
+    """Ends the turn when so much time has passed from now on."""
+    until = clock() + seconds
+
+    def check(cancel: Cancel) -> None:
+        if clock() >= until:
+            cancel.time_out(seconds)
+
+    return check
+
+
+class Signals:
+    """What Ctrl-C and SIGTERM do: the first one ends the turn, the second one leaves no time for it."""
+
+    def __init__(self, cancel: Cancel, journal: Journal) -> None:
+        self._cancel, self._journal = cancel, journal
+
+    def press(self, name: str) -> None:
+        """One signal came in."""
+        if self._cancel.error is None:
+            self._journal.show("note", text=f"{name}: stopping; once more to leave it no time")
+            self._cancel.stop(f"stopped by {name}")
+        else:
+            self._cancel.force()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take both signals in the running event loop."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self.press, "Ctrl-C")
+        loop.add_signal_handler(signal.SIGTERM, self.press, "SIGTERM")
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            loop.remove_signal_handler(signal.SIGTERM)

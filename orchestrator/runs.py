@@ -10,13 +10,14 @@ import fcntl
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.branches import MAIN, Branches, Status
+from orchestrator.cancel import Cancel
 from orchestrator.errors import UsageError, near
 from orchestrator.storage import FOLDER
 
@@ -145,7 +146,30 @@ class Runs:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{identifier} is being worked on by another process") from None
-            yield
+            # Asked of whoever had the run before.
+            self._stop_file(identifier).unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                self._stop_file(identifier).unlink(missing_ok=True)
+
+    def ask_to_stop(self, identifier: str) -> None:
+        """Tell whoever works on a run to stop: it notices in half a second."""
+        self._locks.mkdir(parents=True, exist_ok=True)
+        self._stop_file(identifier).touch()
+
+    def watch(self, identifier: str) -> Callable[[Cancel], None]:
+        """A check that stops the turn when someone asked for it from elsewhere."""
+        path = self._stop_file(identifier)
+
+        def check(cancel: Cancel) -> None:
+            if path.exists():
+                cancel.stop("stopped by `orc stop`")
+
+        return check
+
+    def _stop_file(self, identifier: str) -> Path:
+        return self._locks / f"{identifier}.stop"
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -158,7 +182,8 @@ class Runs:
                 raise UsageError("a run is being worked on here; do this when it has ended") from None
             yield
 
-    def _is_locked(self, identifier: str) -> bool:
+    def is_locked(self, identifier: str) -> bool:
+        """Whether a run is being worked on now."""
         try:
             with (self._locks / identifier).open("r") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -173,6 +198,6 @@ class Runs:
         values = dict(zip(names, row, strict=True))
         flags = {name: bool(values[name]) for name in ("approves", "is_current")}
         run = Run(**{**values, **flags})
-        if run.status == "running" and not self._is_locked(run.id):
+        if run.status == "running" and not self.is_locked(run.id):
             return replace(run, status="cut off")
         return run

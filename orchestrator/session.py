@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.branches import Status
+from orchestrator.cancel import Cancel
 from orchestrator.errors import (
     BudgetExceeded,
     Interrupted,
@@ -23,10 +24,11 @@ from orchestrator.errors import (
     WaitingForApproval,
 )
 from orchestrator.events import Event, Journal, Listener, Place
-from orchestrator.interrupts import Stop, listening
+from orchestrator.interrupts import Check, Signals, driven, time_limit
 from orchestrator.runs import RESUMABLE, Run, Runs
 from orchestrator.sandbox.detect import detect
 from orchestrator.storage import open_state, state_path
+from orchestrator.telemetry import FLUSH_SECONDS, Exporter
 from orchestrator.workspace.loading import Loaded, check_request, load
 
 if TYPE_CHECKING:
@@ -51,7 +53,9 @@ class Options:
     """The workspace whose specialists work here, where that is another one, as in evals."""
     listeners: Sequence[Listener] = ()
     handles_signals: bool = False
-    """Take Ctrl-C: the first one stops after the running call, the second one ends the call."""
+    """Take Ctrl-C and SIGTERM: the turn ends within 2 s, saved; a second one leaves it no time."""
+    seconds: float | None = None
+    """Time limit of a turn, from its start; waiting for a person is counted."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,17 @@ class Session:
     def __init__(self, root: Path, options: Options | None = None) -> None:
         self.root = root
         self.options = options or Options()
+        self._running: set[Cancel] = set()
+        self._exporter = Exporter()
+
+    def stop(self) -> None:
+        """End all turns that are under way here: each is saved and raises Interrupted within 2 s."""
+        for cancel in self._running:
+            cancel.stop("stopped by the program")
+
+    def close(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Send what telemetry has left, within so many seconds."""
+        self._exporter.close(seconds)
 
     def check(self, request: str | None, run: str | None) -> None:
         """Raise UsageError, ConfigError or StorageError for what cannot be worked on.
@@ -126,8 +141,13 @@ class Session:
 
     async def _turn(self, row: Run, runs: Runs, loaded: Loaded, request: str | None) -> Outcome:
         place = Place(row.id, row.turns, runs.branches.lineage(runs.branches.get(row.branch)))
-        journal = Journal(runs.connection, self.root, place, listeners=self.options.listeners)
+        heard = [*self.options.listeners, *self._exporter.listeners(loaded.settings.telemetry)]
+        journal = Journal(runs.connection, self.root, place, listeners=heard, logs=loaded.settings.logs)
         started = time.monotonic()
+        checks: list[Check] = [runs.watch(row.id)]
+        checks += [time_limit(self.options.seconds)] if self.options.seconds else []
+        cancel = Cancel(row.name)
+        self._running.add(cancel)
         sandbox = detect().name
         runs.update(row, status="running", sandbox=sandbox)
         if request is not None:
@@ -139,12 +159,12 @@ class Session:
         reason = ""
         spent = None
         try:
-            async with self._opened(row, loaded, journal) as (context, graph):
+            async with self._opened(row, loaded, journal, cancel) as (context, graph):
                 for note in loaded.notes:
                     journal.show("note", text=note)
                 told = len(_answers(journal))
                 try:
-                    end = await self._drive(graph, context, row, request)
+                    end = await self._drive(graph, context, row, request, checks)
                 finally:
                     spent = context.budget.spent
                 if len(_answers(journal)) == told:
@@ -160,6 +180,7 @@ class Session:
                 journal.write("error", text=str(error), type=type(error).__name__)
             raise
         finally:
+            self._running.discard(cancel)
             figures = {k: str(v) if k == "usd" else v for k, v in vars(spent).items()} if spent else {}
             figures.pop("seconds", None)
             journal.write("end", status=status, reason=reason, seconds=time.monotonic() - started, **figures)
@@ -167,24 +188,28 @@ class Session:
             journal.close()
 
     @asynccontextmanager
-    async def _opened(self, row: Run, loaded: Loaded, journal: Journal) -> AsyncIterator[tuple[Context, Any]]:
+    async def _opened(
+        self, row: Run, loaded: Loaded, journal: Journal, cancel: Cancel
+    ) -> AsyncIterator[tuple[Context, Any]]:
         """Everything that the turn needs, closed at its end."""
         from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
         from orchestrator.nodes.keeping import keep_files  # noqa: PLC0415
         from orchestrator.workspace import assembly  # noqa: PLC0415
 
         async with AsyncExitStack() as stack:
-            context = assembly.context(loaded, journal, model=self.options.model, approves=bool(row.approves))
+            context = assembly.context(
+                loaded, journal, model=self.options.model, approves=row.approves, cancel=cancel
+            )
             stack.push_async_exit(assembly.ending(context))
             saver = await stack.enter_async_context(saver_of(self.root))
             journal.position = lambda: saver.position(row.branch)
             await keep_files(context)
             yield context, assembly.graph(self.root, context.agents, saver)
 
-    async def _drive(self, graph: Any, context: Context, row: Run, request: str | None) -> dict[str, Any]:
+    async def _drive(
+        self, graph: Any, context: Context, row: Run, request: str | None, checks: Sequence[Check]
+    ) -> dict[str, Any]:
         """Run the graph until it ends; a person's answers lead it on."""
-        from langgraph.errors import GraphDrained  # noqa: PLC0415
-        from langgraph.runtime import RunControl  # noqa: PLC0415
         from langgraph.types import Command  # noqa: PLC0415
 
         from orchestrator.state import first_input  # noqa: PLC0415
@@ -195,20 +220,20 @@ class Session:
         # The journal has the request without its secrets.
         request = request or str(asked.fields["request"])
         step: Any = None if await _is_saved(graph, row) else first_input(request, row.turns)
+        signals = Signals(context.cancel, context.journal)
         while True:
-            stop = Stop(RunControl(), context.killed, context.journal)
-            with listening(stop) if self.options.handles_signals else nullcontext():
-                try:
-                    end: dict[str, Any] = await graph.ainvoke(
-                        step, config, context=context, durability="sync", control=stop.control
-                    )
-                except GraphDrained:
-                    raise Interrupted(f"stopped and saved; `orc resume {row.name}` goes on") from None
+            with signals.listening() if self.options.handles_signals else nullcontext():
+                work = graph.ainvoke(step, config, context=context, durability="sync")
+                end: dict[str, Any] = await driven(work, context.cancel, [*checks, context.budget.watch])
             waiting = end.get("__interrupt__")
             if not waiting:
                 return end
+            if context.cancel.error:
+                raise context.cancel.error
+            with context.budget.paused():
+                decided = self._decide(waiting[0].value, row.name)
             # By id: LangGraph takes an empty answer for no answer at all, and would ask again for ever.
-            step = Command(resume={waiting[0].id: self._decide(waiting[0].value, row.name)})
+            step = Command(resume={waiting[0].id: decided})
 
     def _decide(self, payload: Mapping[str, Any], run: str) -> dict[str, Any]:
         decided = self.options.approver(payload) if self.options.approver else None

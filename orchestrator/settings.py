@@ -191,6 +191,8 @@ class ToolSettings(Strict):
     """Longest time limit that a command may ask for."""
     result_tokens: dict[str, Annotated[int, Field(ge=200, le=200_000)]] = {}
     """Tokens of one result, by the tool's name, in place of what the tool says."""
+    parallel: Annotated[int, Field(ge=1, le=64)] = 8
+    """How many calls that only read run at a time; others run alone."""
     docs: list[str] = ["docs", "README.md"]
     """Folders and files, relative to the workspace, that search_docs reads."""
 
@@ -204,6 +206,26 @@ class Retention(Strict):
     """Keep only so many of the newest runs."""
 
 
+class Logs(Strict):
+    """The journal as files of JSON lines in `.orc/logs`; the state file has it all, whatever this says."""
+
+    megabytes: Annotated[float, Field(gt=0, le=10_000)] = 20
+    """A file that has so much is put aside, and a new one begun."""
+    files: Annotated[int, Field(ge=1, le=1_000)] = 5
+    """Files of one run that are kept, the current one included."""
+    runs: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Runs whose files are kept."""
+
+
+class Telemetry(Strict):
+    """Spans for an OpenTelemetry collector; OTEL_EXPORTER_OTLP_ENDPOINT says where it is."""
+
+    enabled: bool = False
+    """Send them; needs the extra `otel`."""
+    content: bool = False
+    """Send requests, arguments, results and answers too, without the secrets that are known."""
+
+
 class Settings(Strict):
     """The whole of `orchestrator.yaml`."""
 
@@ -215,6 +237,10 @@ class Settings(Strict):
     """Settings of the built-in tools."""
     retention: Retention = Retention()
     """How long runs are kept in the state file."""
+    logs: Logs = Logs()
+    """How much of the log files is kept."""
+    telemetry: Telemetry = Telemetry()
+    """What is sent to an OpenTelemetry collector."""
     plan: bool = True
     """Draft steps for requests that need several."""
 

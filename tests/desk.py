@@ -27,12 +27,18 @@ from scripted import Request, Script, ScriptedModel
 
 from orchestrator.errors import OrcError
 from orchestrator.events import Event, read_events
+from orchestrator.kinds import KINDS
 from orchestrator.runs import Run, Runs
 from orchestrator.session import Approver, Options, Outcome, Session
 from orchestrator.storage import open_state
 
 ORC = Path(sys.executable).with_name("orc")
 KEY = "scripted-key-1234"
+
+
+def published(event: Event) -> None:
+    """Hold an event against the published form of its kind."""
+    KINDS[event.kind].model_validate(event.fields)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,10 @@ class Turn:
     error: OrcError | None
     shown: list[Event]
     requests: list[Request]
+
+    def __post_init__(self) -> None:
+        for event in self.shown:
+            published(event)
 
     @property
     def answer(self) -> str:

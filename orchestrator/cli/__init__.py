@@ -8,16 +8,19 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 from typing import Any
 
 import click
 
-from orchestrator.errors import OrcError
+from orchestrator.errors import Interrupted, OrcError, TimedOut
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("orchestrator.cli.run:run", "Work on a request."),
     "resume": ("orchestrator.cli.run:resume", "Go on with a run that stopped."),
+    "stop": ("orchestrator.cli.stop:stop", "End a run that is worked on elsewhere."),
     "runs": ("orchestrator.cli.runs:runs", "List runs and show what they did."),
+    "logs": ("orchestrator.cli.logs:logs", "Show the events of a run, and follow them."),
     "fork": ("orchestrator.cli.fork:fork", "Start a new branch of a run at any of its steps."),
     "switch": ("orchestrator.cli.fork:switch", "Go on with another branch of a run."),
     "branches": ("orchestrator.cli.fork:branches", "List, rename and remove the branches of a run."),
@@ -87,4 +90,9 @@ def main(argv: list[str] | None = None) -> Any:
     except OrcError as error:
         color = False if os.environ.get("NO_COLOR") else None
         click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True, color=color)
+        if isinstance(error, Interrupted | TimedOut) and threading.active_count() > 1:
+            # All is saved, and a thread that still reads a file would keep the person waiting.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(error.exit_code)
         sys.exit(error.exit_code)

@@ -15,6 +15,8 @@ from orchestrator.errors import UsageError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
 
 @click.group()
 @click.pass_context
@@ -56,15 +58,24 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-@click.command(epilog="\b\nExamples:\n  orc schema agent > agent.schema.json\n  orc schema settings\n")
-@click.argument("kind", type=click.Choice(["agent", "settings"]))
+@click.command(
+    epilog="\b\nExamples:\n  orc schema agent > agent.schema.json\n  orc schema settings\n"
+    "  orc schema events > events.schema.json\n"
+)
+@click.argument("kind", type=click.Choice(["agent", "settings", "events"]))
 def schema(kind: str) -> None:
-    """Print the JSON Schema of a file, for editors and for checks elsewhere."""
+    """Print the JSON Schema of a file, or of a line of the log, for editors and for checks elsewhere."""
+    if kind == "events":
+        from orchestrator.kinds import schema as of_events  # noqa: PLC0415
+
+        printed = {"$schema": DIALECT, **of_events()}
+        click.echo(json.dumps(printed, indent=2, ensure_ascii=False))
+        return
     from orchestrator.agents import AgentSettings  # noqa: PLC0415
     from orchestrator.settings import Settings  # noqa: PLC0415
 
     model: type[BaseModel] = AgentSettings if kind == "agent" else Settings
-    printed = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+    printed = {"$schema": DIALECT, **model.model_json_schema()}
     texts = _field_texts()
     for name, part in {**printed.get("$defs", {}), model.__name__: printed}.items():
         for key, field in part.get("properties", {}).items():

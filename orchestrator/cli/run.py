@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 REFUSED = 4
 """Exit code of a turn that ended because what it tried may not be done."""
+HURRY_SECONDS = 0.2
+"""How long a collector of telemetry gets when a person wants the prompt back."""
+
 RUN_EXAMPLES = """\b
 Examples:
   orc run "how many lines of Python are in src/?"
@@ -29,6 +35,18 @@ Examples:
 """
 
 
+THREADS = 32
+"""Calls wait for disks and not for processors."""
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads that nobody waits for at the end: what is still read then is not needed any more."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """Take no more work, and leave at once."""
+        super().shutdown(wait=False, cancel_futures=True)
+
+
 def shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of both commands."""
     for option in (
@@ -37,6 +55,11 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
             "--model", metavar="NAME", help="Use this model for all: a name at the endpoint, or `embedded`."
         ),
         click.option("--json", "as_json", is_flag=True, help="Write every event as a JSON line on stdout."),
+        click.option(
+            "--time-limit",
+            metavar="TIME",
+            help="End after this time, saved, with exit 124: 90s, 10m, 1h30m.",
+        ),
         click.option("-q", "--quiet", is_flag=True, help="Show the answer and errors only."),
         click.option(
             "-C",
@@ -94,6 +117,16 @@ def _raise(workspace: Path | None, run_id: str | None, raised: tuple[str, ...]) 
     return raise_of_run(root, load_settings(root).limits, run_id, raised)
 
 
+def seconds_of(text: str) -> float:
+    """Seconds that `90`, `90s`, `10m` or `1h30m` mean; raises UsageError."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
+    hours, minutes, seconds = (float(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    total = hours * 3600 + minutes * 60 + seconds
+    if not 0 < total <= 10**7:
+        raise UsageError(f"--time-limit: {text!r} is no time above zero; write 90s, 10m or 1h30m")
+    return total
+
+
 def _request(words: tuple[str, ...]) -> str:
     text = " ".join(word for word in words if word != "-")
     if "-" in words or (not words and not sys.stdin.isatty()):
@@ -144,17 +177,26 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
             model=options["model"],
             listeners=(view,),
             handles_signals=True,
+            seconds=None if (limit := options.get("time_limit")) is None else seconds_of(limit),
         ),
     )
     session.check(request, run_id)
     fetch_before_use(chosen_model(load_settings(root), "default", os.environ, options["model"]))
     work = session.resume(run_id) if request is None else session.run(request, run=run_id)
+    # Until the turn listens to it itself, which is after langgraph is loaded.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        outcome = asyncio.run(work)
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_default_executor(Threads(max_workers=THREADS))
+            outcome = runner.run(work)
+    except Interrupted:
+        session.close(HURRY_SECONDS)
+        raise
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise Interrupted("stopped; what was done is saved, `orc resume` goes on") from None
     finally:
         view.close()
+        session.close()
     _tidy(root, load_settings(root).retention)
     if outcome.status != "done":
         sys.exit(REFUSED if outcome.status == "refused" else 1)

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.branches import Branch
 from orchestrator.errors import OrcError, StorageError, UsageError
 from orchestrator.events import broken_links, kept
+from orchestrator.mirror import forget
 from orchestrator.runs import RESUMABLE, Run, Runs
 from orchestrator.settings import Retention
 from orchestrator.snapshots import Snapshots
@@ -105,7 +106,7 @@ def prune(root: Path, runs: Runs, doomed: Iterable[Run]) -> int:
                     _forget(runs.connection, run.id)
             except UsageError:
                 continue
-            (root / FOLDER / "logs" / f"{run.id}.jsonl").unlink(missing_ok=True)
+            forget(root / FOLDER / "logs", run.id)
             (root / FOLDER / "locks" / run.id).unlink(missing_ok=True)
             count += 1
     return count

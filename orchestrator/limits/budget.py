@@ -6,12 +6,14 @@ Every limit that holds is checked in the shared file, in the transaction that bo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from orchestrator.agents import Agent
+from orchestrator.cancel import Cancel
 from orchestrator.errors import BudgetExceeded
 from orchestrator.events import Journal, scope
 from orchestrator.limits.amounts import Amount, Cap, Unit, dollars, money, parts, shown
@@ -72,6 +74,8 @@ class Budget:
         self._journal = journal
         self._clock = clock
         self._ticked = clock()
+        self._due: float | None = None
+        """When the working time of the turn is used up, by our clock; None while that is not known."""
         self._notices = Notices(limits.on_warning)
         ledger.keep_lost(who.run)
 
@@ -127,9 +131,36 @@ class Budget:
         crossed = self.ledger.settle(held, actual, tokens, self._caps(), self.limits.warn_at)
         self._warn(crossed)
 
-    def finish(self) -> None:
+    def watch(self, cancel: Cancel) -> None:
+        """Set the token when the turn's working time is used up; called often, it costs nothing."""
+        if self._due is None:
+            left = [
+                cap.limit - self.ledger.total(cap.scope).of(cap.unit)
+                for cap in self._caps()
+                if cap.unit == "seconds" and cap.label == "turn"
+            ]
+            self._due = self._ticked + min(left) / 1000 if left else float("inf")
+        if self._clock() < self._due:
+            return
+        self._due = None
+        try:
+            self.check()
+        except BudgetExceeded as error:
+            cancel.ask(error)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count no working time meanwhile: a person is asked."""
+        self._tick(1)
+        try:
+            yield
+        finally:
+            self._ticked = self._clock()
+            self._due = None
+
+    def finish(self, seconds: float | None = None) -> None:
         """Wait, some seconds at most, until everyone is told of the warnings."""
-        for fault in self._notices.finish():
+        for fault in self._notices.finish(seconds):
             if self._journal is not None:
                 self._journal.write("note", text=fault)
 

@@ -34,14 +34,14 @@ class Notices:
         if url := self._settings.webhook:
             work.append(lambda: self._post(url, body))
         for each in work:
-            thread = threading.Thread(target=each, name="budget notice")
+            thread = threading.Thread(target=each, name="budget notice", daemon=True)
             thread.start()
             self._threads.append(thread)
 
-    def finish(self) -> list[str]:
-        """Wait for what is under way, at most SECONDS each; returns what went wrong."""
+    def finish(self, seconds: float | None = None) -> list[str]:
+        """Wait for what is under way, at most so long each; returns what went wrong."""
         for thread in self._threads:
-            thread.join(SECONDS + 1)
+            thread.join(SECONDS + 1 if seconds is None else seconds)
         self._threads.clear()
         return self.faults
 

@@ -62,6 +62,8 @@ class Listeners:
     breakers: Breakers | None = None
     on_open: Callable[[str], object] | None = None
     """Gets the reason when a circuit breaker opens."""
+    on_partial: Callable[[str, str], object] | None = None
+    """Gets the model and what it had said when the call was cancelled."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,8 @@ class Caller:
         except asyncio.CancelledError:
             if hold:
                 hold.lose()
+            if received.chunks and self.listeners.on_partial:
+                self.listeners.on_partial(line.model, received.text)
             raise
         if self.local:
             await self.local.after(question.front)

@@ -23,6 +23,15 @@ class Received:
     first_seconds: float | None = None
     """Until the first piece of the answer."""
 
+    @property
+    def text(self) -> str:
+        """What was said so far, arguments of calls included."""
+        pieces = (
+            [str(chunk.text), *(call["args"] or "" for call in chunk.tool_call_chunks)]
+            for chunk in self.chunks
+        )
+        return "".join(text for piece in pieces for text in piece)
+
     def add(self, chunk: AIMessageChunk) -> None:
         """Take one piece."""
         self.chunks.append(chunk)

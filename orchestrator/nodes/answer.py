@@ -7,7 +7,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
 
-from orchestrator.context import Context, enter, until_killed
+from orchestrator.context import Context, enter
 from orchestrator.llm.base import ChatModel
 from orchestrator.nodes.review import failed_step
 from orchestrator.state import State
@@ -86,6 +86,4 @@ async def _from_results(state: State, context: Context) -> str:
 
 async def _written(messages: list[AnyMessage], model: ChatModel, context: Context) -> str:
     context.budget.check()
-    return await until_killed(
-        model.write(messages, on_text=lambda piece: context.journal.show("text", text=piece)), context
-    )
+    return await model.write(messages, on_text=lambda piece: context.journal.show("text", text=piece))

@@ -15,7 +15,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import BaseModel
 
-from orchestrator.context import Context, until_killed
+from orchestrator.context import Context
 from orchestrator.errors import ModelError
 from orchestrator.llm.base import ChatModel, ToolSpec
 from orchestrator.llm.tokens import correction, tokens
@@ -57,7 +57,7 @@ async def compacted(
         return [*front, *shown], {}
     now = _without_results(history, now, int(room * TARGET))
     if size(view(history, now)) > room:
-        now = await _summarised(history, now, room, model, context)
+        now = await _summarised(history, now, room, model)
     shown = _squeezed(view(history, now), room)
     context.journal.write(
         "compaction",
@@ -147,7 +147,7 @@ def _without_results(history: Sequence[AnyMessage], now: Compaction, target: int
 
 
 async def _summarised(
-    history: Sequence[AnyMessage], now: Compaction, room: int, model: ChatModel, context: Context
+    history: Sequence[AnyMessage], now: Compaction, room: int, model: ChatModel
 ) -> Compaction:
     """Have the older messages put into a summary; calls and their results are never parted."""
     starts = [index for index, message in enumerate(history) if isinstance(message, AIMessage) and index > 1]
@@ -159,7 +159,7 @@ async def _summarised(
     said = f"Task: {history[0].content}\n\nEarlier notes: {now['summary'] or 'none'}\n\n{_told(old)}"
     told = cut(said, max(len(said) * max(room - SUMMARY_TOKENS, 200) // max(tokens(said), 1), 400))
     try:
-        summary = await until_killed(model.write([SystemMessage(ASKED), HumanMessage(told)]), context)
+        summary = await model.write([SystemMessage(ASKED), HumanMessage(told)])
     except ModelError:
         summary = _told(old, brief=True)
     short = cut(summary.strip(), SUMMARY_TOKENS * 3)

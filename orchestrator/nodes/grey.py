@@ -16,7 +16,7 @@ from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 from langchain_core.messages.tool import ToolCall
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.context import Context, until_killed
+from orchestrator.context import Context
 from orchestrator.effects import Effects
 from orchestrator.errors import BudgetExceeded, ModelError, WeightsError
 from orchestrator.nodes.stakes import stakes
@@ -79,7 +79,7 @@ async def reviewed(
         async with asyncio.timeout(SECONDS):
             context.budget.check()
             model = await context.model("guardian")
-            found = await until_killed(model.fill(messages, Review), context)
+            found = await model.fill(messages, Review)
     except (ModelError, WeightsError, BudgetExceeded, TimeoutError) as error:
         why = f"the guardian's model gave no answer ({printable(str(error) or 'out of time', 160)})"
         return _verdict("ask", "guardian.silent", why, judged)

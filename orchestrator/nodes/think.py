@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.runtime import Runtime
 
 from orchestrator.agents import Agent
-from orchestrator.context import Context, enter, until_killed
+from orchestrator.context import Context, enter
 from orchestrator.nodes.budget import within_step
 from orchestrator.nodes.compaction import compacted
 from orchestrator.nodes.guidance import guided
@@ -52,15 +52,13 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
         return {"result": Result(status="failed", text=guide.gives_up)}
     if guide.mends:
         asked = question(brief["step"]["goal"], guide.mends, whole, context.root)
-        text = await until_killed(model.write(asked, temperature=guide.warmth), context)
+        text = await model.write(asked, temperature=guide.warmth)
         repair = proposal(text, guide.mends, context.root)
         return {"messages": [*task, numbered(repair, f"{prefix}.{number}")]}
     shown = examples() if small and model.settings.tool_calls == "json" else ()
     front = [system_prompt(agent, model.settings), *shown]
     messages, cut = await compacted(front, whole, state.get("compaction"), specs, model, context)
-    answer = await until_killed(
-        model.act(messages, specs, temperature=guide.warmth, without=guide.withheld), context
-    )
+    answer = await model.act(messages, specs, temperature=guide.warmth, without=guide.withheld)
     new = numbered(answer, f"{prefix}.{number}")
     return {"messages": [*task, new], **cut}
 

@@ -16,7 +16,7 @@ from orchestrator.errors import ToolError
 from orchestrator.sandbox import Confinement, View
 from orchestrator.tools.base import Arguments, Tool, ToolContext
 from orchestrator.tools.paths import opened
-from orchestrator.tools.process import Ended, Job, environment, run, shell
+from orchestrator.tools.process import BY_USER, Ended, Job, environment, run, shell
 from orchestrator.tools.results import shaped
 from orchestrator.tools.walk import missing
 
@@ -135,7 +135,7 @@ def report(ended: Ended, context: ToolContext, name: str) -> str:
 def _ending(ended: Ended) -> str:
     took = f"({ended.seconds:.1f} s)"
     if ended.stopped:
-        hint = "; ask for more with seconds=, or do less at once" if ended.stopped != "by the user" else ""
+        hint = "; ask for more with seconds=, or do less at once" if ended.stopped != BY_USER else ""
         return f"stopped {ended.stopped}{hint}; output so far:"
     code = ended.code or 0
     if code < 0:

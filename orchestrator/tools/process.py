@@ -19,8 +19,10 @@ from orchestrator.errors import ToolError
 
 HEAD, TAIL = 400_000, 400_000
 """Bytes that are kept of each stream's start and end."""
-GRACE_SECONDS = 1.5
+GRACE_SECONDS = 0.8
+"""Between the polite signal and the other one: a person who stops a run has the prompt within 2 s."""
 DRAIN_SECONDS = 0.4
+BY_USER = "by the user"
 _KEPT = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -124,6 +126,8 @@ async def run(job: Job, cancel: asyncio.Event) -> Ended:
 
     Raises ToolError when it cannot be started.
     """
+    if cancel.is_set():
+        return Ended(None, 0.0, "", "", BY_USER)
     started = time.monotonic()
     out, err = Stream(), Stream()
     with contextlib.ExitStack() as stack:
@@ -186,7 +190,7 @@ async def _wait(process: asyncio.subprocess.Process, seconds: float, cancel: asy
         await asyncio.wait({ended, cancelled}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
             return ""
-        return "by the user" if cancelled.done() and cancelled.result() else f"after {seconds:g} s"
+        return BY_USER if cancelled.done() and cancelled.result() else f"after {seconds:g} s"
     finally:
         cancelled.cancel()
         if not ended.done():

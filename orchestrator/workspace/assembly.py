@@ -19,6 +19,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from orchestrator.agents import Agent
 from orchestrator.approvals import Grants, Remembered
 from orchestrator.breaker import Breakers
+from orchestrator.cancel import Cancel
 from orchestrator.context import Context
 from orchestrator.errors import BudgetExceeded, ConfigError, Problem
 from orchestrator.events import Journal
@@ -39,10 +40,13 @@ from orchestrator.settings import ModelSettings, Settings, Tier, chosen_model
 from orchestrator.snapshots import Snapshots
 from orchestrator.storage import FOLDER
 from orchestrator.tools.base import ToolContext
+from orchestrator.tools.claims import Claims
 from orchestrator.tools.registry import TOOLS
 from orchestrator.workspace.folders import builtin_folder
 from orchestrator.workspace.loading import Loaded
 from orchestrator.workspace.trust import is_trusted
+
+HURRY_SECONDS = 0.2
 
 
 class Models:
@@ -104,6 +108,7 @@ class Models:
             meter=BudgetMeter(self._budget, self._journal, settings),
             breakers=self._breakers,
             on_open=lambda text: self._journal.write("breaker", text=text),
+            on_partial=lambda name, text: self._journal.write("partial", model=name, text=text),
         )
 
     def _heard(self, exchange: Exchange) -> None:
@@ -121,6 +126,7 @@ def context(
     *,
     model: str | None = None,
     approves: bool = False,
+    cancel: Cancel | None = None,
 ) -> Context:
     """Build the context of a turn."""
     root, settings = loaded.root, loaded.settings
@@ -128,7 +134,7 @@ def context(
     budget = Budget(settings.limits, Ledger(journal.connection), who, agents=loaded.agents, journal=journal)
     breakers = Breakers(journal.connection)
     sandbox = detect()
-    killed = asyncio.Event()
+    cancel = cancel or Cancel()
     return Context(
         root=root,
         settings=settings,
@@ -144,13 +150,14 @@ def context(
             root=root,
             sandbox=sandbox,
             settings=settings.tools,
-            cancel=killed,
+            cancel=cancel.asked,
             breakers=breakers,
             results=root / FOLDER / "results" / journal.run,
         ),
         approves=approves,
         snapshots=Snapshots(root),
-        killed=killed,
+        cancel=cancel,
+        claims=Claims(root / FOLDER / "locks" / "files"),
     )
 
 
@@ -160,7 +167,9 @@ def ending(used: Context) -> Callable[..., Awaitable[None]]:
     async def end(_kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, BudgetExceeded):
             hand_over(used.journal, {name: tool.effects for name, tool in used.tools.items()})
-        await asyncio.to_thread(used.budget.finish)
+        # A person who stops the run is not made to wait for those who are told of a warning.
+        seconds = HURRY_SECONDS if used.cancel.error else None
+        await asyncio.to_thread(used.budget.finish, seconds)
         if isinstance(used.model, Models):
             await used.model.close()
 

@@ -154,6 +154,8 @@ def _untrusted_problems(document: Document, settings: Settings) -> Iterator[Prob
         yield document.problem(("tools", "searxng_url"), text)
     if settings.limits.on_warning.command or settings.limits.on_warning.webhook:
         yield document.problem(("limits", "on_warning"), text)
+    if settings.telemetry.enabled or settings.telemetry.content:
+        yield document.problem(("telemetry",), text)
     if settings.tools.allowed_private_hosts:
         yield document.problem(("tools", "allowed_private_hosts"), text)
 
