@@ -55,6 +55,7 @@ bench: $(BIN)/orc
 	$(BIN)/python bench/resilience.py
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/checkpoints.py $(CHECKPOINTS)
+	$(BIN)/python bench/snapshots.py
 	$(BIN)/python bench/policy.py
 	$(BIN)/python bench/sandbox.py
 

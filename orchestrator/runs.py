@@ -71,6 +71,7 @@ class Runs:
     def __init__(self, connection: sqlite3.Connection, root: Path) -> None:
         self.connection = connection
         self._locks = root / FOLDER / "locks"
+        self._mine: set[str] = set()
         self.branches = Branches(connection)
 
     def create(self, title: str) -> Run:
@@ -145,7 +146,17 @@ class Runs:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{identifier} is being worked on by another process") from None
-            yield
+            self._mine.add(identifier)
+            try:
+                yield
+            finally:
+                self._mine.discard(identifier)
+
+    @contextmanager
+    def held(self, identifier: str) -> Iterator[Run]:
+        """Hold a run, and see it as it is from then on; raises UsageError as `get` and `lock` do."""
+        with self.lock(self.get(identifier).id):
+            yield self.get(identifier)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -159,6 +170,9 @@ class Runs:
             yield
 
     def _is_locked(self, identifier: str) -> bool:
+        """Whether another process works on a run."""
+        if identifier in self._mine:
+            return False
         try:
             with (self._locks / identifier).open("r") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
