@@ -58,6 +58,7 @@ bench: $(BIN)/orc
 	$(BIN)/python bench/peers.py
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/checkpoints.py $(CHECKPOINTS)
+	$(BIN)/python bench/snapshots.py
 	$(BIN)/python bench/policy.py
 	$(BIN)/python bench/sandbox.py
 

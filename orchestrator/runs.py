@@ -72,6 +72,7 @@ class Runs:
     def __init__(self, connection: sqlite3.Connection, root: Path) -> None:
         self.connection = connection
         self._locks = root / FOLDER / "locks"
+        self._mine: set[str] = set()
         self.branches = Branches(connection)
 
     def create(self, title: str) -> Run:
@@ -148,10 +149,18 @@ class Runs:
                 raise UsageError(f"{identifier} is being worked on by another process") from None
             # Asked of whoever had the run before.
             self._stop_file(identifier).unlink(missing_ok=True)
+            self._mine.add(identifier)
             try:
                 yield
             finally:
+                self._mine.discard(identifier)
                 self._stop_file(identifier).unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self, identifier: str) -> Iterator[Run]:
+        """Hold a run, and see it as it is from then on; raises UsageError as `get` and `lock` do."""
+        with self.lock(self.get(identifier).id):
+            yield self.get(identifier)
 
     def ask_to_stop(self, identifier: str) -> None:
         """Tell whoever works on a run to stop: it notices in half a second."""
@@ -183,7 +192,9 @@ class Runs:
             yield
 
     def is_locked(self, identifier: str) -> bool:
-        """Whether a run is being worked on now."""
+        """Whether another process works on a run now."""
+        if identifier in self._mine:
+            return False
         try:
             with (self._locks / identifier).open("r") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -27,7 +27,7 @@ from orchestrator.events import Event, Journal, Listener, Place
 from orchestrator.interrupts import Check, Signals, driven, time_limit
 from orchestrator.runs import RESUMABLE, Run, Runs
 from orchestrator.sandbox.detect import detect
-from orchestrator.storage import open_state, state_path
+from orchestrator.storage import opened_state, state_path
 from orchestrator.telemetry import FLUSH_SECONDS, Exporter
 from orchestrator.workspace.loading import Loaded, check_request, load
 
@@ -97,47 +97,39 @@ class Session:
             check_request(request, loaded, model=self.options.model)
         if not state_path(self.root).exists() and (run or request is None):
             raise UsageError(f"there is no run {run or 'to resume'} here yet")
-        connection = open_state(self.root)
-        try:
+        with opened_state(self.root) as connection:
             runs = Runs(connection, self.root)
             if request is None:
                 _resumable(runs, run)
             elif run:
                 runs.get(run)
-        finally:
-            connection.close()
 
     async def run(self, request: str, *, run: str | None = None) -> Outcome:
         """Work on a request, in a new run or as the next turn of one; raises OrcError."""
         loaded = load(self.root, self.options.agents_of)
         check_request(request, loaded, model=self.options.model)
-        connection = open_state(self.root)
-        try:
+        with opened_state(self.root) as connection:
             runs = Runs(connection, self.root)
-            row = runs.get(run) if run else runs.create(request)
-            if row.status in {"waiting", "cut off"}:
-                raise UsageError(
-                    f"{row.name} is not finished with its last request; `orc resume {row.name}` first"
-                )
-            with runs.lock(row.id):
+            name = run or runs.create(request).id
+            with runs.held(name) as row:
+                if row.status in {"waiting", "cut off"}:
+                    raise UsageError(
+                        f"{row.name} is not finished with its last request; `orc resume {row.name}` first"
+                    )
                 runs.update(row, turns=row.turns + 1, approves=int(self.options.approves), reason="")
                 return await self._turn(runs.get(row.name), runs, loaded, request)
-        finally:
-            connection.close()
 
     async def resume(self, run: str | None = None) -> Outcome:
         """Go on with a run that stopped, waits or was cut off; raises OrcError."""
         loaded = load(self.root, self.options.agents_of)
-        connection = open_state(self.root)
-        try:
+        with opened_state(self.root) as connection:
             runs = Runs(connection, self.root)
-            row = _resumable(runs, run)
-            with runs.lock(row.id):
+            name = run or runs.last_resumable().id
+            with runs.held(name) as row:
+                _resumable(runs, name)
                 if self.options.approves:
                     runs.update(row, approves=1)
                 return await self._turn(runs.get(row.name), runs, loaded, None)
-        finally:
-            connection.close()
 
     async def _turn(self, row: Run, runs: Runs, loaded: Loaded, request: str | None) -> Outcome:
         place = Place(row.id, row.turns, runs.branches.lineage(runs.branches.get(row.branch)))

@@ -172,6 +172,17 @@ def open_state(root: Path) -> sqlite3.Connection:
 
 
 @contextmanager
+def opened_state(root: Path) -> Iterator[sqlite3.Connection]:
+    """The state file for the length of a block; whatever SQLite says in it is a StorageError."""
+    connection = open_state(root)
+    try:
+        with explained(root):
+            yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
 def explained(root: Path) -> Iterator[None]:
     """Turn what SQLite says of the state file into a StorageError with what to do."""
     try:

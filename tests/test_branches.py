@@ -229,3 +229,11 @@ def test_what_a_person_approved_is_asked_again_on_a_fork(desk: Desk) -> None:
     assert first.outcome is not None
     assert desk.orc("fork", f"{first.outcome.run}@tools").code == 0
     assert isinstance(desk.work(None, [Say("again")], run=first.outcome.run).error, WaitingForApproval)
+
+
+def test_a_fork_without_a_request_is_one_json_object(desk: Desk) -> None:
+    turn = desk.work("@coder count", [COUNT, Say("counted")], approves=True)
+    assert turn.outcome is not None
+    run = turn.outcome.run
+    done = desk.orc("fork", f"{run}@think", "--json")
+    assert json.loads(done.out) == {"run": run, "branch": "try-1", "point": f"{run}/main@9"}

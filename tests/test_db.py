@@ -12,6 +12,7 @@ import pytest
 from desk import Desk
 from scripted import Call, Reply, Say
 
+from orchestrator.errors import StorageError
 from orchestrator.runs import Runs
 from orchestrator.storage import open_state, state_path
 
@@ -97,6 +98,28 @@ def test_a_run_that_can_go_on_is_never_pruned(desk: Desk) -> None:
     sql(desk, "update runs set updated=1")
     assert desk.orc("db", "prune", "--days", "1").code == 0
     assert len(desk.runs()) == 1
+
+
+def test_a_run_that_can_go_on_on_another_branch_is_never_pruned(desk: Desk) -> None:
+    run = worked(desk)
+    assert desk.orc("fork", f"{run}@think").code == 0
+    assert desk.orc("switch", f"{run}/main").code == 0
+    sql(desk, "update runs set updated=1")
+    assert desk.orc("db", "prune", "--days", "1").code == 0
+    assert len(desk.runs()) == 1
+    assert desk.orc("branches", "rm", f"{run}/try-1").code == 0
+    sql(desk, "update runs set updated=1")
+    assert desk.orc("db", "prune", "--days", "1").code == 0
+    assert desk.runs() == []
+
+
+def test_a_file_without_a_table_is_a_clear_error(desk: Desk) -> None:
+    run = worked(desk)
+    sql(desk, "drop table branches")
+    for request in ("@coder go on", None):
+        turn = desk.work(request, [], run=run)
+        assert isinstance(turn.error, StorageError)
+        assert "no such table" in str(turn.error)
 
 
 def test_retention_is_applied_once_a_day(desk: Desk) -> None:

@@ -150,3 +150,24 @@ def test_a_file_of_the_first_format_is_brought_up_to_date(
     assert run.branch_name == "main"
     assert [event.kind for event in seen_by(connection, "r-1", (Seen("r-1"),))] == ["note"]
     connection.close()
+
+
+class Late(Runs):
+    """Gets its lock after somebody else did something."""
+
+    @contextlib.contextmanager
+    def lock(self, identifier: str) -> Iterator[None]:
+        self.connection.execute("update branches set turns=7, status='running' where id=?", (identifier,))
+        with super().lock(identifier):
+            yield
+
+
+def test_a_run_that_is_held_is_seen_as_it_is_by_then(desk: Desk) -> None:
+    connection = open_state(desk.root)
+    runs = Late(connection, desk.root)
+    made = runs.create("count")
+    with runs.held(made.id) as run:
+        assert (run.turns, run.status) == (7, "cut off")
+    with pytest.raises(UsageError, match="did you mean"), runs.held(f"{made.id}0"):
+        pass
+    connection.close()

@@ -168,3 +168,24 @@ def test_an_undo_keeps_every_branch(desk: Desk) -> None:
     names = [branch.name for branch in Runs(connection, desk.root).branches.of(run)]
     connection.close()
     assert names == ["main", "undo-1"]
+
+
+def test_undo_and_redo_stand_in_the_journal(desk: Desk) -> None:
+    desk.work("@coder write", [Call("write_file", path="a", content="1\n"), Say("written")])
+    run = desk.runs()[0].id
+    assert desk.orc("undo").code == 0
+    assert desk.orc("redo").code == 0
+    assert desk.orc("undo", "--files").code == 0
+    told = [(event.kind, event.branch, event.fields) for event in desk.events() if "do" in event.kind]
+    assert [(kind, branch) for kind, branch, _ in told] == [
+        ("undo", f"{run}.1"),
+        ("redo", run),
+        ("undo", run),
+    ]
+    assert [(fields["what"], fields["files"]) for _, _, fields in told] == [
+        ("both", ["delete a"]),
+        ("both", ["create a"]),
+        ("files", ["delete a"]),
+    ]
+    assert "undo: " in desk.orc("runs", "show", run).out
+    assert desk.orc("db", "verify").code == 0

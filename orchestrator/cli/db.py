@@ -111,15 +111,12 @@ def import_command(source: Path) -> None:
     """Bring the conversations of a file of LangGraph's SqliteSaver in, each as a run."""
     from orchestrator.history import care  # noqa: PLC0415
     from orchestrator.runs import Runs  # noqa: PLC0415
-    from orchestrator.storage import open_state  # noqa: PLC0415
+    from orchestrator.storage import opened_state  # noqa: PLC0415
     from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
 
     root = nearest_workspace(Path.cwd())
-    connection = open_state(root)
-    try:
+    with opened_state(root) as connection:
         count = care.import_file(root, Runs(connection, root), source)
-    finally:
-        connection.close()
     click.echo(f"{count} checkpoints were brought in; `orc runs list` shows them", err=True)
 
 

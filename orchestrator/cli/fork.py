@@ -29,20 +29,20 @@ def fork(point: str, name: str, say: str | None, files: bool, **options: Any) ->
     which means the last time that it ran. Without a STEP it is the end of the branch.
     """
     from orchestrator.history import forking, travel  # noqa: PLC0415
-    from orchestrator.history.points import find_point  # noqa: PLC0415
+    from orchestrator.history.points import held  # noqa: PLC0415
 
-    with opened_runs(point, options["workspace"]) as (root, runs):
-        found = find_point(runs, point)
-        with runs.lock(found.run.id):
-            if name:
-                runs.branches.check_name(found.run.id, name)
-            moved = travel.to(root, runs, found) if files else None
-            made = forking.fork(root, runs, found, name=name)
+    with opened_runs(point, options["workspace"]) as (root, runs), held(runs, point) as found:
+        if name:
+            runs.branches.check_name(found.run.id, name)
+        moved = travel.to(root, runs, found) if files else None
+        made = forking.fork(root, runs, found, name=name)
     click.echo(f"{made.id}/{made.branch_name} starts at {found.name}", err=True)
     for line in travel.tell(moved) if moved else []:
         click.echo(line, err=True)
     if say is not None:
         go(options, say, made.id)
+    elif options["as_json"]:
+        click.echo(json.dumps({"run": made.id, "branch": made.branch_name, "point": found.name}))
     elif made.status == "done":
         click.echo(f'go on: orc run -c {made.id} "…"', err=True)
     else:
@@ -55,13 +55,11 @@ def fork(point: str, name: str, say: str | None, files: bool, **options: Any) ->
 def switch(branch: str, files: bool) -> None:
     """Make a branch the one that its run goes on with."""
     from orchestrator.history import forking, travel  # noqa: PLC0415
-    from orchestrator.history.points import find_point  # noqa: PLC0415
+    from orchestrator.history.points import held  # noqa: PLC0415
 
-    with opened_runs(branch) as (root, runs):
-        found = find_point(runs, branch)
-        with runs.lock(found.run.id):
-            moved = travel.to(root, runs, found) if files else None
-            forking.switch(runs, found.run)
+    with opened_runs(branch) as (root, runs), held(runs, branch) as found:
+        moved = travel.to(root, runs, found) if files else None
+        forking.switch(runs, found.run)
     click.echo(f"{found.run.id} goes on with {found.branch.name}", err=True)
     for line in travel.tell(moved) if moved else []:
         click.echo(line, err=True)
@@ -99,10 +97,8 @@ def rename(branch: str, name: str) -> None:
     """Give a branch another NAME."""
     from orchestrator.history import forking  # noqa: PLC0415
 
-    with opened_runs(branch) as (_, runs):
-        found = runs.get(branch)
-        with runs.lock(found.id):
-            forking.rename(runs, found, name)
+    with opened_runs(branch) as (_, runs), runs.held(branch) as found:
+        forking.rename(runs, found, name)
         click.echo(f"{found.id}/{found.branch_name} is {found.id}/{name} now", err=True)
 
 
@@ -112,8 +108,6 @@ def rm(branch: str) -> None:
     """Take a branch out of the tree; the journal keeps what it did, `orc db gc` frees the rest."""
     from orchestrator.history import forking  # noqa: PLC0415
 
-    with opened_runs(branch) as (_, runs):
-        found = runs.get(branch)
-        with runs.lock(found.id):
-            forking.remove(runs, found)
+    with opened_runs(branch) as (_, runs), runs.held(branch) as found:
+        forking.remove(runs, found)
         click.echo(f"{found.id}/{found.branch_name} is removed", err=True)

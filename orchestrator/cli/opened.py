@@ -11,7 +11,7 @@ import click
 
 from orchestrator.errors import UsageError
 from orchestrator.runs import Runs
-from orchestrator.storage import explained, open_state, state_path
+from orchestrator.storage import opened_state, state_path
 from orchestrator.workspace.folders import nearest_workspace
 
 
@@ -24,9 +24,5 @@ def opened_runs(wanted: str = "", workspace: Path | None = None) -> Iterator[tup
     if not state_path(root).exists():
         named = f" {wanted!r}" if wanted else ""
         raise UsageError(f'no run{named}: this workspace has no runs yet; start one with orc run "…"')
-    connection = open_state(root)
-    try:
-        with explained(root):
-            yield root, Runs(connection, root)
-    finally:
-        connection.close()
+    with opened_state(root) as connection:
+        yield root, Runs(connection, root)

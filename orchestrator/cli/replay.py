@@ -65,13 +65,11 @@ def _view(run_id: str | None, options: dict[str, Any]) -> None:
 
 def _what_if(start: str, options: dict[str, Any]) -> None:
     from orchestrator.history import forking  # noqa: PLC0415
-    from orchestrator.history.points import find_point  # noqa: PLC0415
+    from orchestrator.history.points import held  # noqa: PLC0415
 
-    with opened_runs(start, options["workspace"]) as (root, runs):
-        point = find_point(runs, start)
+    with opened_runs(start, options["workspace"]) as (root, runs), held(runs, start) as point:
         request = options["say"] or _request_after(runs, point)
-        with runs.lock(point.run.id):
-            made = forking.fork(root, runs, point, name=options["name"], stem="what-if")
+        made = forking.fork(root, runs, point, name=options["name"], stem="what-if")
     click.echo(f"{made.id}/{made.branch_name} starts at {point.name}", err=True)
     go(options, request, made.id)
 

@@ -143,16 +143,13 @@ def _tidy(root: Path, retention: Retention) -> None:
         return
     from orchestrator.history import care  # noqa: PLC0415
     from orchestrator.runs import Runs  # noqa: PLC0415
-    from orchestrator.storage import open_state  # noqa: PLC0415
+    from orchestrator.storage import opened_state  # noqa: PLC0415
 
     if not care.is_due(root):
         return
-    connection = open_state(root)
-    try:
+    with opened_state(root) as connection:
         runs = Runs(connection, root)
         care.prune(root, runs, care.prunable(runs, retention, time.time()))
-    finally:
-        connection.close()
 
 
 def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None:

@@ -34,23 +34,20 @@ def undo(run_id: str | None, point: str | None, files: bool, chat: bool, **optio
     A file that somebody else changed since is left as it is and named. `orc redo` brings everything back.
     """
     from orchestrator.history import undoing  # noqa: PLC0415
-    from orchestrator.history.points import find_point  # noqa: PLC0415
+    from orchestrator.history.points import held  # noqa: PLC0415
 
     if files and chat:
         raise UsageError("--files and --chat exclude each other; without both, both are undone")
     what: What = "files" if files else "chat" if chat else "both"
-    with opened_runs(run_id or "") as (root, runs):
-        if point is not None:
-            end = find_point(runs, point)
-            if run_id and end.run.id != runs.get(run_id).id:
-                raise UsageError(f"{point} is no point of {run_id}")
+    with opened_runs(run_id or "") as (root, runs), held(runs, point or run_id or "") as end:
+        if point is None:
+            end = undoing.target(runs, end.run)
+        elif run_id and end.run.id != runs.get(run_id).id:
+            raise UsageError(f"{point} is no point of {run_id}")
+        if options["dry_run"]:
+            found = undoing.plan_undo(root, runs, end, what)
         else:
-            end = undoing.target(runs, runs.get(run_id) if run_id else runs.newest())
-        with runs.lock(end.run.id):
-            if options["dry_run"]:
-                found = undoing.plan_undo(root, runs, end, what)
-            else:
-                found = undoing.undo(root, runs, end, what, force=options["force"])
+            found = undoing.undo(root, runs, end, what, force=options["force"])
     verb = "would go back to" if options["dry_run"] else "went back to"
     _show(found, verb, as_json=options["as_json"])
 
@@ -64,10 +61,8 @@ def redo(run_id: str | None, force: bool, dry_run: bool, as_json: bool) -> None:
     """Bring back what the last undo of a RUN took."""
     from orchestrator.history import undoing  # noqa: PLC0415
 
-    with opened_runs(run_id or "") as (root, runs):
-        run = runs.get(run_id) if run_id else runs.newest()
-        with runs.lock(run.id):
-            found = undoing.redo(root, runs, runs.get(run.id), force=force, dry_run=dry_run)
+    with opened_runs(run_id or "") as (root, runs), runs.held(run_id or runs.newest().id) as run:
+        found = undoing.redo(root, runs, runs.get(run.id), force=force, dry_run=dry_run)
     verb = "would bring back what was undone to" if dry_run else "brought back what was undone to"
     _show(found, verb, as_json=as_json)
 

@@ -187,6 +187,16 @@ class TerminalView(QuietView):
     def _on_note(self, event: Event) -> None:
         self._print(f"[yellow]![/] {escape(str(event.fields['text']))}")
 
+    def _on_fork(self, event: Event) -> None:
+        self._print(f"[dim]forked as {escape(event.fields['name'])} from {escape(event.fields['point'])}[/]")
+
+    def _on_undo(self, event: Event) -> None:
+        fields = event.fields
+        done = f"{fields['what']}, {len(fields['files'])} paths"
+        self._print(f"[dim]{event.kind}: {escape(fields['point'])} ({done})[/]")
+
+    _on_redo = _on_undo
+
     def _on_end(self, event: Event) -> None:
         fields = event.fields
         if "model_calls" not in fields:

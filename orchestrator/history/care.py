@@ -74,12 +74,18 @@ def stats(root: Path, runs: Runs) -> dict[str, int]:
 
 
 def prunable(runs: Runs, retention: Retention, now: float) -> list[Run]:
-    """The ended runs that retention does not keep, oldest first. Runs that can still go on are kept."""
+    """The ended runs that retention does not keep, oldest first; one that can go on on any branch is kept."""
     everything = runs.list(1_000_000_000)
+    marks = ", ".join("?" * len(RESUMABLE))
+    rows = runs.connection.execute(
+        f"select run from branches where not removed and status in ({marks})",  # noqa: S608
+        tuple(RESUMABLE),
+    )
+    unfinished = {run for (run,) in rows}
     found = {
         run.id: run
         for at, run in enumerate(everything)
-        if run.status not in RESUMABLE
+        if run.id not in unfinished
         and (
             (retention.days is not None and now - run.updated > retention.days * DAY)
             or (retention.runs is not None and at >= retention.runs)
@@ -100,8 +106,10 @@ def prune(root: Path, runs: Runs, doomed: Iterable[Run]) -> int:
         for run in doomed:
             try:
                 with runs.lock(run.id):
-                    threads = [branch.id for branch in _all_branches(runs) if branch.run == run.id]
-                    for thread in reversed(threads):
+                    threads = runs.connection.execute(
+                        "select id from branches where run=? order by rowid desc", (run.id,)
+                    ).fetchall()
+                    for (thread,) in threads:
                         saver.delete_thread(thread)
                     _forget(runs.connection, run.id)
             except UsageError:

@@ -11,24 +11,12 @@ from decimal import Decimal
 from orchestrator.branches import Seen
 from orchestrator.events import Event, seen_by
 from orchestrator.history.points import Point
+from orchestrator.limits import Spent
 from orchestrator.runs import Runs
 
 SECTIONS = ("messages", "decisions", "tools")
 LONGEST = 200
 """Characters of one line; the journal has the rest."""
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What was spent up to a point."""
-
-    model_calls: int = 0
-    tool_calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    usd: Decimal = Decimal(0)
-    unpriced_calls: int = 0
-    """Model calls whose price is not known; they are not in `usd`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +27,7 @@ class Story:
     messages: list[str]
     decisions: list[str]
     tools: list[str]
-    totals: Totals
+    totals: Spent
     snapshot: str
     """The files as the last call that wrote left them; empty when no call wrote."""
 
@@ -78,20 +66,19 @@ def story(runs: Runs, point: Point) -> Story:
     return Story(point.name, **told, totals=totals(events), snapshot=snapshots[-1] if snapshots else "")
 
 
-def totals(events: Iterable[Event]) -> Totals:
-    """Add up what calls took."""
-    counts = {"model_calls": 0, "tool_calls": 0, "input_tokens": 0, "output_tokens": 0, "unpriced_calls": 0}
-    usd = Decimal(0)
-    for event in events:
-        if event.kind == "model_call":
-            counts["model_calls"] += 1
-            counts["input_tokens"] += event.fields.get("input_tokens", 0)
-            counts["output_tokens"] += event.fields.get("output_tokens", 0)
-            counts["unpriced_calls"] += event.fields.get("usd") is None
-            usd += Decimal(event.fields.get("usd") or 0)
-        elif event.kind == "tool_result":
-            counts["tool_calls"] += 1
-    return Totals(**counts, usd=usd)
+def totals(events: Iterable[Event]) -> Spent:
+    """Add up what calls and turns took."""
+    events = list(events)
+    calls = [event.fields for event in events if event.kind == "model_call"]
+    return Spent(
+        model_calls=len(calls),
+        tool_calls=sum(event.kind == "tool_result" for event in events),
+        input_tokens=sum(call.get("input_tokens", 0) for call in calls),
+        output_tokens=sum(call.get("output_tokens", 0) for call in calls),
+        usd=sum((Decimal(call.get("usd") or 0) for call in calls), Decimal(0)),
+        unpriced_calls=sum(call.get("usd") is None for call in calls),
+        seconds=sum(event.seconds or 0.0 for event in events if event.kind == "end"),
+    )
 
 
 def _messages(event: Event) -> list[str]:

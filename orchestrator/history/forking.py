@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 from orchestrator.branches import Branch
 from orchestrator.errors import UsageError
@@ -17,6 +18,13 @@ def fork(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "t
 
     The caller holds the run's lock. Costs the same at any length. Raises UsageError for a bad name.
     """
+    branch = branch_off(root, runs, point, name=name, stem=stem)
+    runs.switch(branch.run, branch.id)
+    return runs.get(branch.run)
+
+
+def branch_off(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "try") -> Branch:
+    """The same, while the run stays on its branch."""
     from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
 
     point = _before_approval(runs, point)
@@ -27,12 +35,17 @@ def fork(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "t
         position = point.step.position if point.step else saver.position(branch.parent)
         saver.fork(branch.parent, branch.id, position)
     runs.branches.update(branch.id, position=position, removed=0)
-    runs.switch(point.run.id, branch.id)
-    run = runs.get(f"{point.run.id}/{name}")
-    journal = Journal(runs.connection, root, Place(run.id, run.turns, runs.branches.lineage(branch)))
-    journal.write("fork", point=point.name, name=name)
+    record(root, runs, branch, "fork", point=point.name, name=name)
+    return branch
+
+
+def record(
+    root: Path, runs: Runs, branch: Branch, kind: Literal["fork", "undo", "redo"], **fields: Any
+) -> None:
+    """Journal what a person did to a run, on the branch that it goes on with."""
+    journal = Journal(runs.connection, root, Place(branch.run, branch.turns, runs.branches.lineage(branch)))
+    journal.write(kind, **fields)
     journal.close()
-    return run
 
 
 def _before_approval(runs: Runs, point: Point) -> Point:

@@ -5,6 +5,8 @@ STEP is a number as `orc runs show` prints it, or the name of a node, which mean
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from orchestrator.branches import Branch, Step
@@ -34,6 +36,15 @@ def find_point(runs: Runs, text: str) -> Point:
     run = runs.get(name) if name else runs.newest()
     branch = runs.branches.get(run.branch)
     return Point(run, branch, find_step(runs, branch, wanted) if at else None)
+
+
+@contextmanager
+def held(runs: Runs, text: str) -> Iterator[Point]:
+    """The same, with its run held so that it stays so; raises UsageError when a run is worked on."""
+    name, at, wanted = text.partition("@")
+    name = name or runs.newest().id
+    with runs.held(name):
+        yield find_point(runs, f"{name}{at}{wanted}")
 
 
 def find_step(runs: Runs, branch: Branch, wanted: str) -> Step:

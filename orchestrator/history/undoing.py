@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,24 +61,26 @@ def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = Fals
     applied = Applied("")
     if what != "chat" and way.edges:
         applied = travel.move(root, way.edges, force=force)
-    branch = run
+    branch = runs.branches.get(run.branch)
     if what != "files" and not _is_end(runs, point):
-        branch = forking.fork(root, runs, point, stem="undo")
+        branch = forking.branch_off(root, runs, point, stem="undo")
     record = {
         "point": point.name,
         "from": run.branch,
-        "to": branch.branch,
+        "to": branch.id,
         "turns": branch.turns,
         "edges": way.edges if what != "chat" else [],
     }
-    runs.connection.execute(
-        "insert into undos (run, at, what, redone, record) values (?, ?, ?, 0, ?)",
-        (run.id, time.time(), what, json.dumps(record)),
-    )
+    with _at_once(runs):
+        runs.connection.execute(
+            "insert into undos (run, at, what, redone, record) values (?, ?, ?, 0, ?)",
+            (run.id, time.time(), what, json.dumps(record)),
+        )
+        runs.switch(run.id, branch.id)
     outside = () if what == "chat" else tuple(way.outside)
-    return Undone(
-        point.name, what, applied.done, applied.conflicts, applied.notes, outside, branch.branch_name
-    )
+    undone = Undone(point.name, what, applied.done, applied.conflicts, applied.notes, outside, branch.name)
+    forking.record(root, runs, branch, "undo", came_from=run.branch_name, **_told(undone))
+    return undone
 
 
 def redo(root: Path, runs: Runs, run: Run, *, force: bool = False, dry_run: bool = False) -> Undone:
@@ -87,12 +91,38 @@ def redo(root: Path, runs: Runs, run: Run, *, force: bool = False, dry_run: bool
         plan = travel.preview(root, edges) if edges else Plan("")
         return Undone(record["point"], what, plan.actions, plan.conflicts, plan.notes)
     applied = travel.move(root, edges, force=force) if edges else Applied("")
-    if record["from"] != record["to"]:
-        runs.switch(run.id, record["from"])
-        runs.branches.update(record["to"], removed=1)
-    runs.connection.execute("update undos set redone=1 where id=?", (identifier,))
-    name = runs.get(run.id).branch_name
-    return Undone(record["point"], what, applied.done, applied.conflicts, applied.notes, (), name)
+    with _at_once(runs):
+        if record["from"] != record["to"]:
+            runs.switch(run.id, record["from"])
+            runs.branches.update(record["to"], removed=1)
+        runs.connection.execute("update undos set redone=1 where id=?", (identifier,))
+    branch = runs.branches.get(record["from"])
+    redone = Undone(record["point"], what, applied.done, applied.conflicts, applied.notes, (), branch.name)
+    forking.record(root, runs, branch, "redo", came_from=run.branch_name, **_told(redone))
+    return redone
+
+
+@contextmanager
+def _at_once(runs: Runs) -> Iterator[None]:
+    """Make all changes of a block or none, whenever the process ends."""
+    runs.connection.execute("begin immediate")
+    try:
+        yield
+        runs.connection.execute("commit")
+    except BaseException:
+        runs.connection.execute("rollback")
+        raise
+
+
+def _told(undone: Undone) -> dict[str, Any]:
+    """What the journal keeps of it."""
+    return {
+        "point": undone.point,
+        "what": undone.what,
+        "files": [f"{action.verb} {action.path}" for action in undone.actions],
+        "left": [conflict.path for conflict in undone.conflicts],
+        "outside": list(undone.outside),
+    }
 
 
 def _last(runs: Runs, run: Run) -> tuple[int, What, dict[str, Any]]:
