@@ -67,7 +67,7 @@ class StepEvent(Fields):
     """A step began (shown, not stored) or ended."""
 
     goal: str
-    status: Literal["started", "todo", "done", "failed"]
+    status: Literal["started", "todo", "done", "failed", "refused"]
     text: str = ""
     """The result."""
 
@@ -137,12 +137,21 @@ class Verdict(Fields):
     """Null for an allowed call: its intent has them."""
 
 
+class Facts(Fields):
+    """What code counted of a call before it was reviewed or asked."""
+
+    arguments: dict[str, Any]
+    facts: dict[str, Any]
+
+
 class Approval(Fields):
     """What a person, or `--yes`, decided on a call."""
 
     tool: str
     type: Literal["approve", "edit", "reject"]
     by: str | None = None
+    user: str | None = None
+    """Whose account it was decided under."""
     message: str | None = None
     edited_action: dict[str, Any] | None = None
 
@@ -212,7 +221,7 @@ class Answer(Fields):
     """The answer of the turn."""
 
     text: str
-    status: Literal["done", "failed"] | None = None
+    status: Literal["done", "failed", "refused"] | None = None
 
 
 class Error(Fields):
@@ -249,6 +258,21 @@ class Fork(Fields):
     name: str
 
 
+class Undo(Fields):
+    """A person took steps back, or took that back; the event stands on the branch that goes on from there."""
+
+    came_from: str
+    """The branch that was left."""
+    point: str
+    what: Literal["both", "files", "chat"]
+    files: list[str]
+    """What was done to each, such as `write a.txt`."""
+    left: list[str]
+    """Files that someone else changed since, which stayed as they are."""
+    outside: list[str]
+    """What cannot be taken back."""
+
+
 KINDS: dict[str, type[Fields]] = {
     "turn": Turn,
     "route": Route,
@@ -259,6 +283,7 @@ KINDS: dict[str, type[Fields]] = {
     "tool_intent": ToolIntent,
     "tool_result": ToolResult,
     "verdict": Verdict,
+    "facts": Facts,
     "approval": Approval,
     "nudge": Text,
     "retry": Retry,
@@ -276,8 +301,10 @@ KINDS: dict[str, type[Fields]] = {
     "snapshot": Snapshot,
     "served": Served,
     "fork": Fork,
+    "undo": Undo,
+    "redo": Undo,
 }
-"""By kind; a kind that nothing writes yet is not there."""
+"""By kind."""
 
 
 def schema() -> dict[str, Any]:
