@@ -95,12 +95,19 @@ class Listed(NamedTuple):
 
 def listed(rows: Rows, places: list[Window]) -> Iterator[Listed]:
     """The checkpoints of one namespace, the one inserted last first."""
-    again: dict[Place, tuple[int, int | str | None]] = {}
+    for order, seq, tag, rest, parent in entries(rows, places):
+        yield Listed(order, seq, Place(tag, rest), parent)
+
+
+def entries(
+    rows: Rows, places: list[Window]
+) -> Iterator[tuple[int, int, int, bytes | str, int | str | None]]:
+    """The same as plain tuples, with the two parts of the place, because a tree has thousands."""
+    again: dict[tuple[int, bytes | str], tuple[int, int | str | None]] = {}
     for window in places:
         for seq, kind, tag, rest, parent in rows.outline(window.space, window.upto):
-            place = Place(tag, rest)
             if kind == AGAIN:
-                again.setdefault(place, (seq, parent))
+                again.setdefault((tag, rest), (seq, parent))
             elif kind == PUT:
-                newest, newest_parent = again.get(place, (seq, parent))
-                yield Listed(seq, newest, place, newest_parent)
+                newest, newest_parent = again.get((tag, rest), (seq, parent)) if again else (seq, parent)
+                yield seq, newest, tag, rest, newest_parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import NamedTuple
 
 from orchestrator.checkpoints import lineage
@@ -24,9 +25,10 @@ def outline(rows: Rows, thread_id: str, ns: str | None) -> list[Point]:
     points = []
     for name, windows in spaces.items():
         if ns is None or name == ns:
-            found = list(lineage.listed(rows, windows))
-            ids = {one.order: id_of(*one.place) for one in found}
-            for one in found:
-                parent = ids.get(one.parent) if isinstance(one.parent, int) else one.parent
-                points.append(Point(ids[one.order], parent, name, one.order))
-    return sorted(points, key=lambda point: -point.position)
+            found = list(lineage.entries(rows, windows))
+            ids = {order: id_of(tag, rest) for order, _, tag, rest, _ in found}
+            points += [
+                Point(ids[order], ids.get(parent) if type(parent) is int else parent, name, order)  # type: ignore[arg-type]
+                for order, _, _, _, parent in found
+            ]
+    return sorted(points, key=itemgetter(3), reverse=True)

@@ -17,6 +17,7 @@ PUT, WRITES, AGAIN = range(3)
 """Kinds of steps: a checkpoint, pending writes on one, a checkpoint whose id was put before."""
 END = (1 << 63) - 1
 """An upper bound that is no bound."""
+_MASK = (1 << 64) - 1
 _MANY = 400
 """Parameters of one statement; SQLite allows more, but keeps such statements no longer."""
 
@@ -72,7 +73,7 @@ def id_of(tag: int, rest: object) -> str:
         return rest
     if not isinstance(rest, bytes):
         raise damaged("a checkpoint without an id")
-    text = (tag.to_bytes(8, "big", signed=True) + rest).hex()
+    text = f"{tag & _MASK:016x}{rest.hex()}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
