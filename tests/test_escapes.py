@@ -14,6 +14,7 @@ import pytest
 from orchestrator.sandbox import Confinement, View, seccomp
 from orchestrator.sandbox.bubblewrap import Bubblewrap, Limits
 from orchestrator.sandbox.detect import detect, programs
+from orchestrator.sandbox.records import Kept
 
 pytestmark = pytest.mark.skipif(not programs(), reason="bubblewrap is for Linux")
 
@@ -157,6 +158,38 @@ def test_hooks_and_settings_of_git_stay_as_they_are(work: Path) -> None:
         assert git(work, script).returncode != 0
         assert not list((work / ".git" / "hooks").glob("*"))
         assert "evil" not in (work / ".git" / "config").read_text("utf-8")
+
+
+def test_a_repository_below_the_workspace_keeps_its_hooks_and_settings(work: Path) -> None:
+    git(work, "mkdir -p vendor/lib && git init -q vendor/lib && git init -q . && git submodule status")
+    before = (work / "vendor/lib/.git/config").read_bytes()
+    for script in (
+        "echo '[core]' >> vendor/lib/.git/config",
+        "echo x > vendor/lib/.git/hooks/pre-commit",
+        "mv vendor/lib/.git vendor/lib/g",
+    ):
+        assert git(work, script).returncode != 0
+    assert (work / "vendor/lib/.git/config").read_bytes() == before
+    assert not (work / "vendor/lib/.git/hooks/pre-commit").exists()
+
+
+def test_what_is_new_among_the_records_is_taken_away_and_what_changed_is_put_back(work: Path) -> None:
+    git(work, "git init -q .", records=True)
+    (work / "tree").mkdir()
+    (work / "tree" / ".git").write_text("gitdir: ../.git/worktrees/tree\n", "utf-8")
+    before = (work / ".git/config").read_bytes()
+    kept = Kept(work)
+    (work / ".git/commondir").write_text("../evil\n", "utf-8")
+    (work / ".git/config").write_text("[core]\n\tfsmonitor = evil\n", "utf-8")
+    (work / ".git/hooks/pre-commit").symlink_to("/bin/true")
+    (work / "tree" / ".git").write_text("gitdir: /elsewhere\n", "utf-8")
+    names = {str(path.relative_to(work)) for path in kept.restore()}
+    assert names == {".git/commondir", ".git/config", ".git/hooks/pre-commit", "tree/.git"}
+    assert not (work / ".git/commondir").exists()
+    assert not (work / ".git/hooks/pre-commit").is_symlink()
+    assert (work / ".git/config").read_bytes() == before
+    assert (work / "tree" / ".git").read_text("utf-8").endswith("worktrees/tree\n")
+    assert kept.restore() == []
 
 
 def test_everyday_git_works_beside_them(work: Path) -> None:

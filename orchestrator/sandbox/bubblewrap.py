@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.sandbox import Confinement, seccomp
+from orchestrator.sandbox import Confinement, records, seccomp
 
 _NOBODY = "65534"
 _SECRETS = (
@@ -159,22 +159,20 @@ def _work(confinement: Confinement, limits: Limits) -> list[str]:
 
 
 def _git_records(root: Path) -> list[str]:
-    """Keep what makes Git run programs as it is: they would run outside, at the user's next `git`."""
+    """Keep what makes Git run programs as it is."""
     options = []
-    places = [root / ".git"]
-    with contextlib.suppress(OSError):
-        places += sorted((root / ".git" / "modules").iterdir())
-    for place in places:
-        if not place.is_dir() or place.is_symlink():
-            continue
+    for place in records.places(root):
         # A mount of its own cannot be renamed, so nothing else can take its place.
         options += ["--bind", str(place), str(place)]
         if (place / "hooks").is_dir():
             options += ["--ro-bind", str(place / "hooks"), str(place / "hooks")]
         elif place == root / ".git":
             options += ["--tmpfs", str(place / "hooks"), "--remount-ro", str(place / "hooks")]
-        if (place / "config").is_file():
-            options += ["--ro-bind", str(place / "config"), str(place / "config")]
+        for name in ("config", "config.worktree", "commondir"):
+            if (place / name).is_file():
+                options += ["--ro-bind", str(place / name), str(place / name)]
+    for pointer in records.pointers(root):
+        options += ["--ro-bind", str(pointer), str(pointer)]
     return options
 
 
