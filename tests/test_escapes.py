@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.sandbox import Confinement, View, seccomp
-from orchestrator.sandbox.bubblewrap import Bubblewrap, Limits
+from orchestrator.sandbox.bubblewrap import Bubblewrap
 from orchestrator.sandbox.detect import detect, programs
+from orchestrator.sandbox.places import Limits
 from orchestrator.sandbox.records import Kept
 
 pytestmark = pytest.mark.skipif(not programs(), reason="bubblewrap is for Linux")

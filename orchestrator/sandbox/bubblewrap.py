@@ -9,58 +9,16 @@ writes what root owns, but it holds no capability: files of other users are to i
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pwd
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.sandbox import Confinement, records, seccomp
+from orchestrator.sandbox.places import SECRET_NAME, SECRETS, SYSTEM_SECRETS, Limits, tool_folders
+from orchestrator.sandbox.places import homes as own_homes
 
 _NOBODY = "65534"
-_SECRETS = (
-    *(
-        ".ssh",
-        ".aws",
-        ".gnupg",
-        ".kube",
-        ".docker",
-        ".azure",
-        ".config/gcloud",
-        ".config/gh",
-        ".config/rclone",
-    ),
-    *(".netrc", ".git-credentials", ".pypirc", ".npmrc", ".pgpass", ".my.cnf", ".cargo/credentials"),
-    *(
-        ".cargo/credentials.toml",
-        ".config/git/credentials",
-        ".local/share/keyrings",
-        ".local/share/orchestrator",
-    ),
-    *(".password-store", ".terraform.d", ".config/op", ".mozilla", ".config/google-chrome", ".bash_history"),
-    *(".zsh_history", ".python_history", ".psql_history", ".config/containers", ".oci", ".boto", ".s3cfg"),
-    *(".claude", ".codex", ".config/openai", ".config/anthropic", ".cache/huggingface/token"),
-    *(".config/doctl", ".config/hub", ".m2/settings.xml", ".gradle/gradle.properties", ".gem/credentials"),
-)
-"""Below a home folder: hidden in every view."""
-_SYSTEM_SECRETS = (
-    "/etc/shadow",
-    "/etc/gshadow",
-    "/etc/sudoers",
-    "/etc/sudoers.d",
-    "/etc/ssl/private",
-    "/etc/ssh",
-)
-_TOOLS = (
-    *(".pyenv", ".local", ".nvm", ".cargo", ".rustup", ".rbenv", ".asdf", ".sdkman", "go", ".deno", ".bun"),
-    *(".volta", ".fnm", ".gitconfig", ".config/git", ".nix-profile", ".juliaup", ".ghcup", ".cabal", ".opam"),
-)
-"""Below the home folder: visible to a `work` command, beside what PATH and the interpreter need."""
-_SECRET_NAME = re.compile(
-    r"(^|_)(KEY|KEYS|TOKEN|SECRET|SECRETS|PASS|PASSWD|PASSWORD|CREDENTIALS?|PAT|DSN)(_|$)|_URL$|^SSH_A"
-)
 _CONTROL = (
     "docker.sock",
     "podman",
@@ -73,19 +31,6 @@ _CONTROL = (
     "snapd.socket",
 )
 """Below /run: sockets through which a process could have others act for it."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one command may use; the command's own time limit is the tool's business."""
-
-    memory_bytes: int = 8 << 30
-    """Writable memory of each process (not address space, of which runtimes reserve far more)."""
-    processes: int = 512
-    file_bytes: int = 2 << 30
-    open_files: int = 4096
-    cpu_seconds: int = 3600
-    temporary_bytes: int = 1 << 30
 
 
 @dataclass
@@ -113,7 +58,7 @@ class Bubblewrap:
         common = ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--chdir"]
         common.append(str(confinement.cwd.resolve()))
         hidden = [
-            item for name in sorted(os.environ) if _SECRET_NAME.search(name) for item in ("--unsetenv", name)
+            item for name in sorted(os.environ) if SECRET_NAME.search(name) for item in ("--unsetenv", name)
         ]
         inner = [*common, *hidden, "--", *_limited(argv, self.limits, confinement.view)]
         if not self.filters:
@@ -136,7 +81,7 @@ class Bubblewrap:
 
 
 def _work(confinement: Confinement, limits: Limits) -> list[str]:
-    root, homes = confinement.root.resolve(), _homes()
+    root, homes = confinement.root.resolve(), own_homes()
     options = ["--unshare-all", "--unshare-user", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     options += ["--ro-bind", "/proc/sys", "/proc/sys", "--hostname", "sandbox"]
     if os.geteuid() == 0:
@@ -146,7 +91,7 @@ def _work(confinement: Confinement, limits: Limits) -> list[str]:
     options += ["--tmpfs", "/run"] if Path("/run").is_dir() else []
     for home in homes:
         options += _scratch(str(home), limits)
-        for tool in _tool_folders(home):
+        for tool in tool_folders(home):
             options += ["--ro-bind", str(tool), str(tool)]
     options += _interpreters()
     options += ["--bind", str(root), str(root)]
@@ -177,7 +122,7 @@ def _git_records(root: Path) -> list[str]:
 
 
 def _inspect(confinement: Confinement, limits: Limits) -> list[str]:
-    root, homes = confinement.root.resolve(), _homes()
+    root, homes = confinement.root.resolve(), own_homes()
     options = ["--unshare-user", "--unshare-ipc", "--ro-bind", "/", "/", "--dev", "/dev"]
     options += _scratch("/tmp", limits)  # noqa: S108
     options += ["--ro-bind", str(root), str(root)]
@@ -194,25 +139,6 @@ def _scratch(folder: str, limits: Limits) -> list[str]:
     return ["--size", str(limits.temporary_bytes), "--tmpfs", folder]
 
 
-def _homes() -> list[Path]:
-    """The home folder by the environment and by the account, unless it is the machine or not there."""
-    homes = [Path(os.environ.get("HOME") or "/")]
-    with contextlib.suppress(KeyError):
-        homes.append(Path(pwd.getpwuid(os.geteuid()).pw_dir))
-    found = dict.fromkeys(home.resolve() for home in homes)
-    return [home for home in found if home != Path("/") and home.is_dir()]
-
-
-def _tool_folders(home: Path) -> list[Path]:
-    """Folders below home that commands need: known tool chains and what PATH leads to."""
-    wanted = {home / name for name in _TOOLS}
-    for entry in os.environ.get("PATH", "").split(os.pathsep):
-        folder = Path(entry)
-        if entry and folder.is_relative_to(home) and folder != home:
-            wanted.add(folder.parent if folder.name == "bin" and folder.parent != home else folder)
-    return [place for place in sorted(wanted) if place.exists()]
-
-
 def _interpreters() -> list[str]:
     """The Python that runs us, wherever it is: a private folder must not hide it."""
     options = []
@@ -224,7 +150,7 @@ def _interpreters() -> list[str]:
 
 def _masks(homes: list[Path], root: Path) -> list[str]:
     """Hide credentials and our own records, wherever the binds before left them visible."""
-    places = [home / name for home in homes for name in _SECRETS] + [Path(name) for name in _SYSTEM_SECRETS]
+    places = [home / name for home in homes for name in SECRETS] + [Path(name) for name in SYSTEM_SECRETS]
     options = []
     for place in [*places, root / ".orc"]:
         if place.is_symlink():

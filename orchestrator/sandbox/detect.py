@@ -13,7 +13,9 @@ from pathlib import Path
 
 from orchestrator.sandbox import Confinement, Sandbox
 from orchestrator.sandbox.bubblewrap import Bubblewrap
+from orchestrator.sandbox.landlock import LEAST, Landlock, version
 from orchestrator.sandbox.none import NoSandbox
+from orchestrator.sandbox.seccomp import is_known
 
 PROBE_SECONDS = 5
 """Long, because a machine under load must not lose its sandbox; the probe itself takes about 20 ms."""
@@ -26,6 +28,9 @@ def detect() -> Sandbox:
         sandbox = Bubblewrap(program)
         if holds(sandbox):
             return sandbox
+    fallback = Landlock()
+    if is_known() and version() >= LEAST and holds(fallback):
+        return fallback
     return NoSandbox()
 
 
