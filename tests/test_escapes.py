@@ -7,16 +7,19 @@ import platform
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from orchestrator.sandbox import Confinement, View, seccomp
+from orchestrator.sandbox import Confinement, Sandbox, View, seccomp
 from orchestrator.sandbox.bubblewrap import Bubblewrap
 from orchestrator.sandbox.detect import detect, programs
+from orchestrator.sandbox.landlock import Landlock
 from orchestrator.sandbox.places import Limits
 from orchestrator.sandbox.records import Kept
 
+Kind = Callable[[Limits], Sandbox]
 pytestmark = pytest.mark.skipif(not programs(), reason="bubblewrap is for Linux")
 
 
@@ -133,6 +136,42 @@ def test_a_process_cannot_take_more_memory_than_it_may(work: Path) -> None:
     sandbox = Bubblewrap(programs()[0], Limits(memory_bytes=256 << 20))
     done = python(work, "x = bytearray(1 << 30); print('taken')", sandbox=sandbox)
     assert "taken" not in done.stdout
+
+
+@pytest.mark.skipif(not Limits().groups(), reason="no control group can be made here")
+@pytest.mark.parametrize("kind", [Landlock, lambda limits: Bubblewrap(programs()[0], limits)])
+def test_processes_together_cannot_take_more_memory_than_they_may(work: Path, kind: Kind) -> None:
+    sandbox = kind(Limits(total_bytes=192 << 20))
+    code = """
+import os, select, signal
+ready, tell = os.pipe()
+for number in range(4):
+    if os.fork() == 0:
+        taken = bytearray(b"x") * (96 << 20)
+        os.write(tell, b"t")
+        signal.pause()
+taken = 0
+while taken < 4 and os.waitpid(-1, os.WNOHANG)[0] == 0:
+    if select.select([ready], [], [], 0.05)[0]:
+        taken += len(os.read(ready, 4))
+print("all" if taken == 4 else "some", flush=True)
+os.killpg(0, 9)
+"""
+    argv = sandbox.wrap([sys.executable, "-c", code], Confinement(work, work))
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=False, start_new_session=True
+    )
+    assert "all" not in done.stdout
+
+
+@pytest.mark.skipif(not Limits().groups(), reason="no control group can be made here")
+def test_a_fork_bomb_under_landlock_ends_as_root_too(work: Path) -> None:
+    sandbox = Landlock(Limits(processes=20, total_bytes=512 << 20))
+    script = "for i in {1..200}; do sleep 5 & done 2> errors; wait; echo survived"
+    argv = sandbox.wrap(["/bin/bash", "-c", script], Confinement(work, work))
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert "survived" not in done.stdout
+    assert "Resource temporarily unavailable" in done.stderr + (work / "errors").read_text("utf-8")
 
 
 def test_files_and_open_files_are_limited_and_no_core_is_left(work: Path) -> None:

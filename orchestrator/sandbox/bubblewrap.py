@@ -10,6 +10,7 @@ writes what root owns, but it holds no capability: files of other users are to i
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,11 +62,15 @@ class Bubblewrap:
             item for name in sorted(os.environ) if SECRET_NAME.search(name) for item in ("--unsetenv", name)
         ]
         inner = [*common, *hidden, "--", *_limited(argv, self.limits, confinement.view)]
+        # What a vector cannot carry, a shell does before it is gone: join the groups, open the filter.
+        joins = "".join(
+            f"echo $$ 2>/dev/null > {shlex.quote(entrance)}; " for entrance in self.limits.groups()
+        )
         if not self.filters:
-            return [self.program, *view, *inner]
-        # The filter is read from a descriptor, which a vector cannot carry; this shell opens it and is gone.
-        opened = ["/bin/sh", "-c", 'exec "$@" 9< "$0"', seccomp.path(), self.program, "--seccomp", "9"]
-        return [*opened, *view, *inner]
+            opened = ["/bin/sh", "-c", joins + 'exec "$@"', "orc", self.program] if joins else [self.program]
+            return [*opened, *view, *inner]
+        script = joins + 'exec "$@" 9< "$0"'
+        return ["/bin/sh", "-c", script, seccomp.path(), self.program, "--seccomp", "9", *view, *inner]
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -74,8 +79,9 @@ class Bubblewrap:
         found.append("seccomp filter" if self.filters else "no seccomp filter on this kind of machine")
         held = self.limits
         found.append(
-            f"limits: {held.memory_bytes >> 30} GB a process, {held.processes} processes, {held.open_files} "
-            f"open files, {held.file_bytes >> 30} GB a file, {held.cpu_seconds} s of CPU"
+            f"limits: memory {held.memory_bytes >> 30} GB a process, {held.total}; "
+            f"{held.processes} processes, {held.open_files} open files, "
+            f"{held.file_bytes >> 30} GB a file, {held.cpu_seconds} s of CPU"
         )
         return tuple(found)
 

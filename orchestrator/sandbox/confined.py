@@ -86,6 +86,9 @@ def main() -> None:
             most = resource.getrlimit(number)[1]
             held = value if most == resource.RLIM_INFINITY else min(value, most)
             resource.setrlimit(number, (held, held))
+        for entrance in plan["groups"]:
+            with pathlib.Path(entrance).open("w", encoding="ascii") as opened:
+                opened.write(str(os.getpid()))
         os.chdir(plan["cwd"])
         _LIBC.prctl(_PARENT_DEATH, 9, 0, 0, 0)
         if os.geteuid() == 0:

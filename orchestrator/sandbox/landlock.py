@@ -86,6 +86,7 @@ class Landlock:
             "network": not works,
             "filter": seccomp.program(closed=works, families=(_AF_UNIX,)).hex(),
             "hidden": [name for name in os.environ if SECRET_NAME.search(name)],
+            "groups": limits.groups(),
             "environment": {"TMPDIR": temporary},
             "limits": {
                 "RLIMIT_DATA": limits.memory_bytes,
@@ -105,7 +106,7 @@ class Landlock:
             "no sockets",
             "no capabilities",
             "seccomp filter",
-            f"limits: {self.limits.memory_bytes >> 30} GB a process",
+            f"limits: memory {self.limits.memory_bytes >> 30} GB a process, {self.limits.total}",
             "nothing new directly in a workspace that holds .orc, unless that is a link to elsewhere",
         )
 

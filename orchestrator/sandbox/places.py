@@ -6,8 +6,10 @@ import contextlib
 import os
 import pwd
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from orchestrator.sandbox import groups
 
 SECRETS = (
     *(
@@ -52,17 +54,39 @@ SECRET_NAME = re.compile(
 )
 
 
+def most_memory() -> int:
+    """Three quarters of this machine's memory in bytes: the rest keeps it usable."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one command may use; the command's own time limit is the tool's business."""
 
     memory_bytes: int = 8 << 30
     """Writable memory of each process (not address space, of which runtimes reserve far more)."""
+    total_bytes: int = field(default_factory=most_memory)
+    """Memory of all commands together, where control groups can be made."""
     processes: int = 512
     file_bytes: int = 2 << 30
     open_files: int = 4096
     cpu_seconds: int = 3600
     temporary_bytes: int = 1 << 30
+
+    def groups(self) -> tuple[str, ...]:
+        """What a process writes its id to, to be counted with all others; empty where that cannot be."""
+        # Threads count as processes here, and a build has many.
+        return groups.entrances(self.total_bytes, 4 * self.processes)
+
+    @property
+    def total(self) -> str:
+        """The limit of all commands together, in words for a person."""
+        held = self.groups()
+        return (
+            f"{self.total_bytes / (1 << 30):.1f} GB in all"
+            if held
+            else "none in all: no control group can be made"
+        )
 
 
 def homes() -> list[Path]:
