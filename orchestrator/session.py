@@ -128,7 +128,7 @@ class Session:
         place = Place(row.id, row.turns, runs.branches.lineage(runs.branches.get(row.branch)))
         journal = Journal(runs.connection, self.root, place, listeners=self.options.listeners)
         started = time.monotonic()
-        sandbox = detect().name
+        sandbox = detect(loaded.settings.sandbox).name
         runs.update(row, status="running", sandbox=sandbox)
         if request is not None:
             # Before langgraph is loaded, which takes seconds: a run cut off until then knows its request.

@@ -16,7 +16,7 @@ DEEPEST = 3
 MOST_FOLDERS = 400
 """Folders that are looked into: more would cost every command its milliseconds."""
 _LARGEST = 1 << 20
-_NAMES = ("config", "config.worktree", "commondir")
+NAMES = ("config", "config.worktree", "commondir")
 _SKIPPED = {"node_modules", ".venv", "venv", "__pycache__", ".orc", "target", "dist", "build", ".git"}
 
 
@@ -64,7 +64,7 @@ class Kept:
         self._before = {path: _content(path) for path in self._watched()}
 
     def _watched(self) -> list[Path]:
-        found = [place / name for place in self._places for name in _NAMES] + self._pointers
+        found = [place / name for place in self._places for name in NAMES] + self._pointers
         for place in self._places:
             with contextlib.suppress(OSError):
                 found += sorted((place / "hooks").iterdir())

@@ -126,7 +126,7 @@ def context(
     who = Who(journal.run, journal.turn, *identity(), journal.branch)
     budget = Budget(settings.limits, Ledger(journal.connection), who, agents=loaded.agents, journal=journal)
     breakers = Breakers(journal.connection)
-    sandbox = detect()
+    sandbox = detect(settings.sandbox)
     killed = asyncio.Event()
     return Context(
         root=root,
