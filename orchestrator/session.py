@@ -140,7 +140,7 @@ class Session:
         checks += [time_limit(self.options.seconds)] if self.options.seconds else []
         cancel = Cancel(row.name)
         self._running.add(cancel)
-        sandbox = detect().name
+        sandbox = detect(loaded.settings.sandbox).name
         runs.update(row, status="running", sandbox=sandbox)
         if request is not None:
             # Before langgraph is loaded, which takes seconds: a run cut off until then knows its request.

@@ -197,6 +197,24 @@ class ToolSettings(Strict):
     """Folders and files, relative to the workspace, that search_docs reads."""
 
 
+class Sandboxing(Strict):
+    """How commands are confined; `sandbox: container` is short for `sandbox: {kind: container}`."""
+
+    kind: Literal["auto", "container", "none"] = "auto"
+    """`auto`: what this machine has, bubblewrap first; `none`: not at all, so that each command is asked."""
+    program: Literal["docker", "podman"] | None = None
+    """What starts containers; empty: what is there."""
+    runtime: Annotated[str, Field(pattern=r"^[\w./-]*$")] = ""
+    """The container runtime, such as `runsc` for gVisor; empty: the program's own choice."""
+    image: Annotated[str, Field(pattern=r"^[\w][\w./:@-]*$")] = "python:3.12"
+    """The image in which commands run; it is never fetched."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_kind(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+
 class Retention(Strict):
     """How long ended runs are kept; both unset: for ever. `orc db prune` and the start of a day apply it."""
 
@@ -235,6 +253,8 @@ class Settings(Strict):
     """What may be used; where your own file sets a limit too, the smaller one holds."""
     tools: ToolSettings = ToolSettings()
     """Settings of the built-in tools."""
+    sandbox: Sandboxing = Sandboxing()
+    """How commands are confined."""
     retention: Retention = Retention()
     """How long runs are kept in the state file."""
     logs: Logs = Logs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,26 @@ def test_yes_never_approves_the_loss_of_the_whole_workspace(desk: Desk) -> None:
     script = [Call("run_command", command="rm -rf ./*"), *[Say("not possible")] * 3]
     desk.work("@coder clean this folder up, delete what is not needed", script, approves=True)
     assert desk.text("keep.txt") == "still here\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo 'touch ran' > .git/hooks/pre-commit",
+        "printf '[core]\\n\\tfsmonitor = ./x\\n' >> .git/config",
+        "git config core.hooksPath x",
+        "echo ../evil > .git/commondir",
+        "python3 -c \"open('.git/commondir', 'w').write('../evil')\"",
+    ],
+)
+def test_yes_never_approves_a_change_of_what_git_runs(desk: Desk, command: str) -> None:
+    subprocess.run(["git", "init", "-q", str(desk.root)], check=True)
+    before = (desk.root / ".git/config").read_bytes()
+    script = [Call("run_command", command=command), *[Say("not possible")] * 3]
+    desk.work("@coder set up the repository", script, approves=True)
+    assert (desk.root / ".git/config").read_bytes() == before
+    assert not (desk.root / ".git/hooks/pre-commit").exists()
+    assert not (desk.root / ".git/commondir").exists()
 
 
 def test_a_narrow_deletion_on_the_machine_is_still_approved(desk: Desk) -> None:

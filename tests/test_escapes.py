@@ -7,14 +7,19 @@ import platform
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from orchestrator.sandbox import Confinement, View, seccomp
-from orchestrator.sandbox.bubblewrap import Bubblewrap, Limits
+from orchestrator.sandbox import Confinement, Sandbox, View, seccomp
+from orchestrator.sandbox.bubblewrap import Bubblewrap
 from orchestrator.sandbox.detect import detect, programs
+from orchestrator.sandbox.landlock import Landlock
+from orchestrator.sandbox.places import Limits
+from orchestrator.sandbox.records import Kept
 
+Kind = Callable[[Limits], Sandbox]
 pytestmark = pytest.mark.skipif(not programs(), reason="bubblewrap is for Linux")
 
 
@@ -145,6 +150,42 @@ def test_a_process_cannot_take_more_memory_than_it_may(work: Path) -> None:
     assert "taken" not in done.stdout
 
 
+@pytest.mark.skipif(not Limits().groups(), reason="no control group can be made here")
+@pytest.mark.parametrize("kind", [Landlock, lambda limits: Bubblewrap(programs()[0], limits)])
+def test_processes_together_cannot_take_more_memory_than_they_may(work: Path, kind: Kind) -> None:
+    sandbox = kind(Limits(total_bytes=192 << 20))
+    code = """
+import os, select, signal
+ready, tell = os.pipe()
+for number in range(4):
+    if os.fork() == 0:
+        taken = bytearray(b"x") * (96 << 20)
+        os.write(tell, b"t")
+        signal.pause()
+taken = 0
+while taken < 4 and os.waitpid(-1, os.WNOHANG)[0] == 0:
+    if select.select([ready], [], [], 0.05)[0]:
+        taken += len(os.read(ready, 4))
+print("all" if taken == 4 else "some", flush=True)
+os.killpg(0, 9)
+"""
+    argv = sandbox.wrap([sys.executable, "-c", code], Confinement(work, work))
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=False, start_new_session=True
+    )
+    assert "all" not in done.stdout
+
+
+@pytest.mark.skipif(not Limits().groups(), reason="no control group can be made here")
+def test_a_fork_bomb_under_landlock_ends_as_root_too(work: Path) -> None:
+    sandbox = Landlock(Limits(processes=20, total_bytes=512 << 20))
+    script = "for i in {1..200}; do sleep 5 & done 2> errors; wait; echo survived"
+    argv = sandbox.wrap(["/bin/bash", "-c", script], Confinement(work, work))
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert "survived" not in done.stdout
+    assert "Resource temporarily unavailable" in done.stderr + (work / "errors").read_text("utf-8")
+
+
 def test_files_and_open_files_are_limited_and_no_core_is_left(work: Path) -> None:
     sandbox = Bubblewrap(programs()[0], Limits(open_files=64))
     code = "import resource as r; print(r.getrlimit(r.RLIMIT_NOFILE)[1], r.getrlimit(r.RLIMIT_CORE)[1])"
@@ -169,6 +210,38 @@ def test_hooks_and_settings_of_git_stay_as_they_are(work: Path) -> None:
         assert git(work, script).returncode != 0
         assert not list((work / ".git" / "hooks").glob("*"))
         assert "evil" not in (work / ".git" / "config").read_text("utf-8")
+
+
+def test_a_repository_below_the_workspace_keeps_its_hooks_and_settings(work: Path) -> None:
+    git(work, "mkdir -p vendor/lib && git init -q vendor/lib && git init -q . && git submodule status")
+    before = (work / "vendor/lib/.git/config").read_bytes()
+    for script in (
+        "echo '[core]' >> vendor/lib/.git/config",
+        "echo x > vendor/lib/.git/hooks/pre-commit",
+        "mv vendor/lib/.git vendor/lib/g",
+    ):
+        assert git(work, script).returncode != 0
+    assert (work / "vendor/lib/.git/config").read_bytes() == before
+    assert not (work / "vendor/lib/.git/hooks/pre-commit").exists()
+
+
+def test_what_is_new_among_the_records_is_taken_away_and_what_changed_is_put_back(work: Path) -> None:
+    git(work, "git init -q .", records=True)
+    (work / "tree").mkdir()
+    (work / "tree" / ".git").write_text("gitdir: ../.git/worktrees/tree\n", "utf-8")
+    before = (work / ".git/config").read_bytes()
+    kept = Kept(work)
+    (work / ".git/commondir").write_text("../evil\n", "utf-8")
+    (work / ".git/config").write_text("[core]\n\tfsmonitor = evil\n", "utf-8")
+    (work / ".git/hooks/pre-commit").symlink_to("/bin/true")
+    (work / "tree" / ".git").write_text("gitdir: /elsewhere\n", "utf-8")
+    names = {str(path.relative_to(work)) for path in kept.restore()}
+    assert names == {".git/commondir", ".git/config", ".git/hooks/pre-commit", "tree/.git"}
+    assert not (work / ".git/commondir").exists()
+    assert not (work / ".git/hooks/pre-commit").is_symlink()
+    assert (work / ".git/config").read_bytes() == before
+    assert (work / "tree" / ".git").read_text("utf-8").endswith("worktrees/tree\n")
+    assert kept.restore() == []
 
 
 def test_everyday_git_works_beside_them(work: Path) -> None:

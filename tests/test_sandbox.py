@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.sandbox import Confinement, Sandbox, View
-from orchestrator.sandbox.bubblewrap import Bubblewrap, Limits
+from orchestrator.sandbox.bubblewrap import Bubblewrap
 from orchestrator.sandbox.detect import detect, holds, programs
 from orchestrator.sandbox.none import NoSandbox
+from orchestrator.sandbox.places import Limits
 
 pytestmark = pytest.mark.skipif(not programs(), reason="bubblewrap is for Linux")
 

@@ -120,16 +120,21 @@ def _agents(root: Path) -> Finding:
     return Finding("agents", "ok", names)
 
 
-def _sandbox(_: Path) -> Finding:
+def _sandbox(root: Path) -> Finding:
     from orchestrator.sandbox.detect import detect  # noqa: PLC0415
+    from orchestrator.workspace.layers import load_settings  # noqa: PLC0415
 
-    sandbox = detect()
+    wanted = load_settings(root).sandbox
+    sandbox = detect(wanted)
     if sandbox.is_confining:
         features = "; ".join(getattr(sandbox, "features", ()))
         return Finding("sandbox", "ok", f"{sandbox.name} confines commands: {features}")
     why = getattr(sandbox, "why", "") or "no sandbox works here"
     text = f"{sandbox.name}: {why}, so every command that runs code is asked"
-    return Finding("sandbox", "warn", text, "on Linux, allow unprivileged user namespaces")
+    hint = "on Linux, allow unprivileged user namespaces"
+    return Finding(
+        "sandbox", "warn", text, hint if wanted.kind == "auto" else "see `sandbox:` in the settings"
+    )
 
 
 def _policy(root: Path) -> Finding:

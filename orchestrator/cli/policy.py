@@ -188,7 +188,7 @@ def _rejudged(connection: Any, root: Path, since: float) -> tuple[int, list[Flip
 
     loaded = load(root)
     calls = list(recorded(connection, since))
-    judge = Policy(root, Path.home(), detect(), loaded.book)
+    judge = Policy(root, Path.home(), detect(loaded.settings.sandbox), loaded.book)
     effects = {name: tool.effects for name, tool in TOOLS.items() if tool.effects}
     approvals = {name: agent.approval for name, agent in loaded.agents.items()}
     return len(calls), list(flips(calls, judge, effects, approvals))

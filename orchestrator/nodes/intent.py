@@ -16,6 +16,11 @@ NOT_ASKED = "request.asks-no-deletion"
 WHOLESALE = "request.deletes-everything"
 """Id of the rule for what `--yes` never approves, however it was asked."""
 WHOLE_WORKSPACE = "shell.delete-root"
+GIT_RECORDS = frozenset({
+    *("shell.write-git", "shell.delete-git", "shell.move-git", "shell.own-git"),
+    "git.configures-programs",
+})
+"""Rules for what lies in `.git`: hooks and settings by which Git runs programs."""
 _MACHINE = re.compile(
     r"\b(?:machine|computer|pc|laptop|server|system|disk|drive|hard ?disk|home|rechner|maschine|festplatte"
     r"|ordinateur|disque|ordenador|m[áa]quina|disco|sistema|syst[èe]me)\b",
@@ -67,10 +72,14 @@ def beyond_yes(rules: Iterable[str], request: str, *, is_read_only: bool) -> str
     """Why a call needs a person even with `--yes`, in one clause; empty when it does not.
 
     A whole workspace is too much to lose on a word that may have been meant otherwise, and a request to
-    wipe a machine makes every call suspect that changes something.
+    wipe a machine makes every call suspect that changes something. What Git runs by itself would run later,
+    outside of everything that confines a command.
     """
-    if WHOLE_WORKSPACE in rules:
+    found = set(rules)
+    if WHOLE_WORKSPACE in found:
         return "it deletes the whole workspace"
+    if found & GIT_RECORDS:
+        return "it changes what Git runs by itself: its hooks or settings"
     wipes = asks_for_deletion(request) or re.search(r"\bformat", request, re.I)
     if not is_read_only and wipes and _MACHINE.search(request) and _EVERYTHING.search(request):
         return "the request asks to delete everything on a machine"

@@ -9,59 +9,17 @@ writes what root owns, but it holds no capability: files of other users are to i
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pwd
-import re
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.sandbox import Confinement, seccomp
-from orchestrator.settings import data_dir
+from orchestrator.sandbox import Confinement, records, seccomp
+from orchestrator.sandbox.places import SECRET_NAME, Limits, hidden_from, tool_folders
+from orchestrator.sandbox.places import homes as own_homes
 
 _NOBODY = "65534"
-_SECRETS = (
-    *(
-        ".ssh",
-        ".aws",
-        ".gnupg",
-        ".kube",
-        ".docker",
-        ".azure",
-        ".config/gcloud",
-        ".config/gh",
-        ".config/rclone",
-    ),
-    *(".netrc", ".git-credentials", ".pypirc", ".npmrc", ".pgpass", ".my.cnf", ".cargo/credentials"),
-    *(
-        ".cargo/credentials.toml",
-        ".config/git/credentials",
-        ".local/share/keyrings",
-        ".local/share/orchestrator",
-    ),
-    *(".password-store", ".terraform.d", ".config/op", ".mozilla", ".config/google-chrome", ".bash_history"),
-    *(".zsh_history", ".python_history", ".psql_history", ".config/containers", ".oci", ".boto", ".s3cfg"),
-    *(".claude", ".codex", ".config/openai", ".config/anthropic", ".cache/huggingface/token"),
-    *(".config/doctl", ".config/hub", ".m2/settings.xml", ".gradle/gradle.properties", ".gem/credentials"),
-)
-"""Below a home folder: hidden in every view."""
-_SYSTEM_SECRETS = (
-    "/etc/shadow",
-    "/etc/gshadow",
-    "/etc/sudoers",
-    "/etc/sudoers.d",
-    "/etc/ssl/private",
-    "/etc/ssh",
-)
-_TOOLS = (
-    *(".pyenv", ".local", ".nvm", ".cargo", ".rustup", ".rbenv", ".asdf", ".sdkman", "go", ".deno", ".bun"),
-    *(".volta", ".fnm", ".gitconfig", ".config/git", ".nix-profile", ".juliaup", ".ghcup", ".cabal", ".opam"),
-)
-"""Below the home folder: visible to a `work` command, beside what PATH and the interpreter need."""
-_SECRET_NAME = re.compile(
-    r"(^|_)(KEY|KEYS|TOKEN|SECRET|SECRETS|PASS|PASSWD|PASSWORD|CREDENTIALS?|PAT|DSN)(_|$)|_URL$|^SSH_A"
-)
 _CONTROL = (
     "docker.sock",
     "podman",
@@ -74,19 +32,6 @@ _CONTROL = (
     "snapd.socket",
 )
 """Below /run: sockets through which a process could have others act for it."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one command may use; the command's own time limit is the tool's business."""
-
-    memory_bytes: int = 8 << 30
-    """Writable memory of each process (not address space, of which runtimes reserve far more)."""
-    processes: int = 512
-    file_bytes: int = 2 << 30
-    open_files: int = 4096
-    cpu_seconds: int = 3600
-    temporary_bytes: int = 1 << 30
 
 
 @dataclass
@@ -114,14 +59,18 @@ class Bubblewrap:
         common = ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--chdir"]
         common.append(str(confinement.cwd.resolve()))
         hidden = [
-            item for name in sorted(os.environ) if _SECRET_NAME.search(name) for item in ("--unsetenv", name)
+            item for name in sorted(os.environ) if SECRET_NAME.search(name) for item in ("--unsetenv", name)
         ]
         inner = [*common, *hidden, "--", *_limited(argv, self.limits, confinement.view)]
+        # What a vector cannot carry, a shell does before it is gone: join the groups, open the filter.
+        joins = "".join(
+            f"echo $$ 2>/dev/null > {shlex.quote(entrance)}; " for entrance in self.limits.groups()
+        )
         if not self.filters:
-            return [self.program, *view, *inner]
-        # The filter is read from a descriptor, which a vector cannot carry; this shell opens it and is gone.
-        opened = ["/bin/sh", "-c", 'exec "$@" 9< "$0"', seccomp.path(), self.program, "--seccomp", "9"]
-        return [*opened, *view, *inner]
+            opened = ["/bin/sh", "-c", joins + 'exec "$@"', "orc", self.program] if joins else [self.program]
+            return [*opened, *view, *inner]
+        script = joins + 'exec "$@" 9< "$0"'
+        return ["/bin/sh", "-c", script, seccomp.path(), self.program, "--seccomp", "9", *view, *inner]
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -130,14 +79,15 @@ class Bubblewrap:
         found.append("seccomp filter" if self.filters else "no seccomp filter on this kind of machine")
         held = self.limits
         found.append(
-            f"limits: {held.memory_bytes >> 30} GB a process, {held.processes} processes, {held.open_files} "
-            f"open files, {held.file_bytes >> 30} GB a file, {held.cpu_seconds} s of CPU"
+            f"limits: memory {held.memory_bytes >> 30} GB a process, {held.total}; "
+            f"{held.processes} processes, {held.open_files} open files, "
+            f"{held.file_bytes >> 30} GB a file, {held.cpu_seconds} s of CPU"
         )
         return tuple(found)
 
 
 def _work(confinement: Confinement, limits: Limits) -> list[str]:
-    root, homes = confinement.root.resolve(), _homes()
+    root, homes = confinement.root.resolve(), own_homes()
     options = ["--unshare-all", "--unshare-user", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     options += ["--ro-bind", "/proc/sys", "/proc/sys", "--hostname", "sandbox"]
     if os.geteuid() == 0:
@@ -147,7 +97,7 @@ def _work(confinement: Confinement, limits: Limits) -> list[str]:
     options += ["--tmpfs", "/run"] if Path("/run").is_dir() else []
     for home in homes:
         options += _scratch(str(home), limits)
-        for tool in _tool_folders(home):
+        for tool in tool_folders(home):
             options += ["--ro-bind", str(tool), str(tool)]
     options += _interpreters()
     options += ["--bind", str(root), str(root)]
@@ -160,27 +110,25 @@ def _work(confinement: Confinement, limits: Limits) -> list[str]:
 
 
 def _git_records(root: Path) -> list[str]:
-    """Keep what makes Git run programs as it is: they would run outside, at the user's next `git`."""
+    """Keep what makes Git run programs as it is."""
     options = []
-    places = [root / ".git"]
-    with contextlib.suppress(OSError):
-        places += sorted((root / ".git" / "modules").iterdir())
-    for place in places:
-        if not place.is_dir() or place.is_symlink():
-            continue
+    for place in records.places(root):
         # A mount of its own cannot be renamed, so nothing else can take its place.
         options += ["--bind", str(place), str(place)]
         if (place / "hooks").is_dir():
             options += ["--ro-bind", str(place / "hooks"), str(place / "hooks")]
         elif place == root / ".git":
             options += ["--tmpfs", str(place / "hooks"), "--remount-ro", str(place / "hooks")]
-        if (place / "config").is_file():
-            options += ["--ro-bind", str(place / "config"), str(place / "config")]
+        for name in ("config", "config.worktree", "commondir"):
+            if (place / name).is_file():
+                options += ["--ro-bind", str(place / name), str(place / name)]
+    for pointer in records.pointers(root):
+        options += ["--ro-bind", str(pointer), str(pointer)]
     return options
 
 
 def _inspect(confinement: Confinement, limits: Limits) -> list[str]:
-    root, homes = confinement.root.resolve(), _homes()
+    root, homes = confinement.root.resolve(), own_homes()
     options = ["--unshare-user", "--unshare-ipc", "--ro-bind", "/", "/", "--dev", "/dev"]
     options += _scratch("/tmp", limits)  # noqa: S108
     options += ["--ro-bind", str(root), str(root)]
@@ -197,25 +145,6 @@ def _scratch(folder: str, limits: Limits) -> list[str]:
     return ["--size", str(limits.temporary_bytes), "--tmpfs", folder]
 
 
-def _homes() -> list[Path]:
-    """The home folder by the environment and by the account, unless it is the machine or not there."""
-    homes = [Path(os.environ.get("HOME") or "/")]
-    with contextlib.suppress(KeyError):
-        homes.append(Path(pwd.getpwuid(os.geteuid()).pw_dir))
-    found = dict.fromkeys(home.resolve() for home in homes)
-    return [home for home in found if home != Path("/") and home.is_dir()]
-
-
-def _tool_folders(home: Path) -> list[Path]:
-    """Folders below home that commands need: known tool chains and what PATH leads to."""
-    wanted = {home / name for name in _TOOLS}
-    for entry in os.environ.get("PATH", "").split(os.pathsep):
-        folder = Path(entry)
-        if entry and folder.is_relative_to(home) and folder != home:
-            wanted.add(folder.parent if folder.name == "bin" and folder.parent != home else folder)
-    return [place for place in sorted(wanted) if place.exists()]
-
-
 def _interpreters() -> list[str]:
     """The Python that runs us, wherever it is: a private folder must not hide it."""
     options = []
@@ -227,11 +156,8 @@ def _interpreters() -> list[str]:
 
 def _masks(homes: list[Path], root: Path) -> list[str]:
     """Hide credentials and our own records, wherever the binds before left them visible."""
-    places = [home / name for home in homes for name in _SECRETS] + [Path(name) for name in _SYSTEM_SECRETS]
-    # The list of trusted folders and the key of approvals, unless someone works in there.
-    own = [place for place in (data_dir(),) if not root.is_relative_to(place)]
     options = []
-    for place in [*places, *own, root / ".orc"]:
+    for place in hidden_from(root, homes):
         if place.is_symlink():
             place = place.resolve()
         if place.is_dir():

@@ -11,22 +11,46 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from orchestrator.sandbox import Confinement, Sandbox
+from orchestrator.sandbox import Confinement, Sandbox, container
 from orchestrator.sandbox.bubblewrap import Bubblewrap
+from orchestrator.sandbox.landlock import LEAST, Landlock, version
 from orchestrator.sandbox.none import NoSandbox
+from orchestrator.sandbox.seccomp import is_known
+from orchestrator.settings import Sandboxing
 
+AUTO = Sandboxing()
 PROBE_SECONDS = 5
 """Long, because a machine under load must not lose its sandbox; the probe itself takes about 20 ms."""
 
+CONTAINER_SECONDS = 30
 
-@lru_cache(maxsize=1)
-def detect() -> Sandbox:
-    """The sandbox of this machine; NoSandbox when none holds. Probed once in a process."""
+
+@lru_cache(maxsize=4)
+def detect(wanted: Sandboxing = AUTO) -> Sandbox:
+    """The sandbox of this machine, or the one that is wanted; NoSandbox when it does not hold.
+
+    Probed once in a process. What is wanted is never replaced by something else.
+    """
+    if wanted.kind == "none":
+        return NoSandbox(why="the settings want none")
+    if wanted.kind == "container":
+        return _container(wanted)
     for program in programs():
         sandbox = Bubblewrap(program)
         if holds(sandbox):
             return sandbox
+    fallback = Landlock()
+    if is_known() and version() >= LEAST and holds(fallback):
+        return fallback
     return NoSandbox()
+
+
+def _container(wanted: Sandboxing) -> Sandbox:
+    why, program = container.trouble(wanted), container.program(wanted)
+    if why or program is None:
+        return NoSandbox(why=why)
+    sandbox = container.Container(wanted, program)
+    return sandbox if holds(sandbox) else NoSandbox(why="a container did not confine what was tried in it")
 
 
 def programs() -> list[str]:
@@ -51,8 +75,9 @@ def holds(sandbox: Sandbox) -> bool:
         beside.mkdir()
         script = 'echo in > in; echo out 2>/dev/null > "$1/out"; true'
         argv = sandbox.wrap(["/bin/sh", "-c", script, "probe", str(beside)], Confinement(root, root))
+        seconds = CONTAINER_SECONDS if sandbox.name == "container" else PROBE_SECONDS
         try:
-            done = subprocess.run(argv, capture_output=True, timeout=PROBE_SECONDS, check=False)
+            done = subprocess.run(argv, capture_output=True, timeout=seconds, check=False)
         except (OSError, subprocess.TimeoutExpired):
             return False
         return done.returncode == 0 and (root / "in").exists() and not (beside / "out").exists()

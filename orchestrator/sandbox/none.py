@@ -12,6 +12,8 @@ class NoSandbox:
     """Where nothing can confine a process."""
 
     name: str = "none"
+    why: str = ""
+    """Why there is none, in words for a person."""
 
     @property
     def is_confining(self) -> bool:

@@ -91,8 +91,11 @@ def is_known(machine: str = "") -> bool:
     return (machine or platform.machine()) in _ARCHES
 
 
-def program(machine: str = "") -> bytes:
-    """The filter for a kind of machine, by default this one, as an array of `struct sock_filter`."""
+def program(machine: str = "", *, closed: bool = False, families: tuple[int, ...] = ()) -> bytes:
+    """The filter for a kind of machine, by default this one, as an array of `struct sock_filter`.
+
+    For where there are no namespaces: `closed` refuses every new socket, `families` some kinds of them.
+    """
     machine = machine or platform.machine()
     column = list(_ARCHES).index(machine)
     refuse, absent = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)
@@ -108,11 +111,12 @@ def program(machine: str = "") -> bytes:
         steps += [(_AT_LEAST, 0, 1, _X32), absent]
     steps += [(_EQUAL, 0, 1, _CLONE3), absent]
     numbers = [pair[column] for pair in _DENIED.values()] + list(_DENIED_X86 if machine == "x86_64" else ())
+    numbers += [_SOCKET[column]] if closed else []
     for number in numbers:
         steps += [(_EQUAL, 0, 1, number), refuse]
     steps += _when(_CLONE[column], _FIRST, [(_ANY_BIT, 0, 1, _NEW_NAMESPACES), refuse])
     steps += _when(_IOCTL[column], _SECOND, _each(_TERMINAL_INPUT, refuse))
-    steps += _when(_SOCKET[column], _FIRST, _each(_FAMILIES, refuse))
+    steps += _when(_SOCKET[column], _FIRST, _each((*_FAMILIES, *families), refuse))
     steps += _when(_PERSONALITY[column], _FIRST, [*_each(_PERSONALITIES, allow), refuse])
     return b"".join(struct.pack("<HBBI", *step) for step in [*steps, allow])
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from orchestrator.effects import Effects, Trust
 from orchestrator.errors import ToolError
 from orchestrator.sandbox import Confinement, View
+from orchestrator.sandbox.records import Kept
 from orchestrator.tools.base import Arguments, Tool, ToolContext
 from orchestrator.tools.paths import opened
 from orchestrator.tools.process import BY_USER, Ended, Job, environment, run, shell
@@ -67,8 +68,9 @@ async def run_command(arguments: RunCommandArguments, context: ToolContext) -> s
         [shell(), "-c", arguments.command],
         Confinement(root=context.root, cwd=cwd, view=view, git_records=records),
     )
-    ended = await run(Job(argv, cwd, _limit(arguments.seconds, context)), context.cancel)
-    return report(ended, context, "run_command")
+    job = Job(argv, cwd, _limit(arguments.seconds, context))
+    ended, note = await _run(job, context, guards=not records and view == "work")
+    return report(ended, context, "run_command") + note
 
 
 class RunPythonArguments(Arguments):
@@ -94,8 +96,21 @@ async def run_python(arguments: RunPythonArguments, context: ToolContext) -> str
     with tempfile.TemporaryFile() as code:
         code.write(arguments.code.encode("utf-8", "replace"))
         code.seek(0)
-        ended = await run(Job(argv, context.root, _limit(arguments.seconds, context), code), context.cancel)
-    return report(ended, context, "run_python")
+        job = Job(argv, context.root, _limit(arguments.seconds, context), code)
+        ended, note = await _run(job, context, guards=True)
+    return report(ended, context, "run_python") + note
+
+
+async def _run(job: Job, context: ToolContext, *, guards: bool) -> tuple[Ended, str]:
+    """Run a job; with `guards`, put back what it did to Git's hooks and settings, and say so."""
+    kept = Kept(context.root) if guards else None
+    changed: list[Path] = []
+    try:
+        ended = await run(job, context.cancel)
+    finally:
+        changed = kept.restore() if kept else []
+    names = ", ".join(str(path.relative_to(context.root)) for path in changed[:5])
+    return ended, f"\nput back as it was: {names}; ask the user to change it" if names else ""
 
 
 def _which(name: str) -> str | None:

@@ -133,7 +133,7 @@ def context(
     who = Who(journal.run, journal.turn, *identity(), journal.branch)
     budget = Budget(settings.limits, Ledger(journal.connection), who, agents=loaded.agents, journal=journal)
     breakers = Breakers(journal.connection)
-    sandbox = detect()
+    sandbox = detect(settings.sandbox)
     cancel = cancel or Cancel()
     return Context(
         root=root,

@@ -96,17 +96,18 @@ def _origin(document: Document, place: Place) -> str:
 
 def _tightened(user: dict[str, Any], document: Document) -> dict[str, Any]:
     """The workspace's layer without the limits that are wider than the user's own."""
-    limits = document.value.get("limits")
-    bounds = user.get("limits")
+    # How the user has commands confined is not for a workspace to say.
+    own = {name: value for name, value in document.value.items() if name != "sandbox" or name not in user}
+    limits, bounds = own.get("limits"), user.get("limits")
     if not isinstance(limits, dict) or not isinstance(bounds, dict):
-        return document.value
+        return own
     held = Settings.model_validate({"limits": bounds}).limits
     asked = Settings.model_validate({"limits": limits}).limits
     kept = _narrower(limits, bounds, held, asked)
     if any(name.endswith("usd") for name in _flat(bounds)):
         # It would let calls through that the user's limit of dollars refuses.
         kept.pop("allow_unpriced", None)
-    return {**document.value, "limits": kept}
+    return {**own, "limits": kept}
 
 
 def _guarded(user: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +157,8 @@ def _untrusted_problems(document: Document, settings: Settings) -> Iterator[Prob
         yield document.problem(("limits", "on_warning"), text)
     if settings.telemetry.enabled or settings.telemetry.content:
         yield document.problem(("telemetry",), text)
+    if settings.sandbox.kind == "container":
+        yield document.problem(("sandbox",), text)
     if settings.tools.allowed_private_hosts:
         yield document.problem(("tools", "allowed_private_hosts"), text)
 
