@@ -135,10 +135,14 @@ class Verdict(Fields):
     read_only: bool
     arguments: dict[str, Any] | None
     """Null for an allowed call: its intent has them."""
+    taint: int | None = None
+    """How far from trusted what the call is made of is; missing when it is the user's own."""
+    sources: list[str] | None = None
+    """Where arguments that are not the user's own came from."""
 
 
 class Facts(Fields):
-    """What code counted of a call before it was reviewed or asked."""
+    """What a call would change, counted before the guardian's model is asked."""
 
     arguments: dict[str, Any]
     facts: dict[str, Any]
@@ -150,8 +154,9 @@ class Approval(Fields):
     tool: str
     type: Literal["approve", "edit", "reject"]
     by: str | None = None
+    """Such as `--yes`, `remembered 3` or `person (a-7f3a)`, with the id of the approval."""
     user: str | None = None
-    """Whose account it was decided under."""
+    """Whose process it was."""
     message: str | None = None
     edited_action: dict[str, Any] | None = None
 
