@@ -67,7 +67,7 @@ class StepEvent(Fields):
     """A step began (shown, not stored) or ended."""
 
     goal: str
-    status: Literal["started", "todo", "done", "failed"]
+    status: Literal["started", "todo", "done", "failed", "refused"]
     text: str = ""
     """The result."""
 
@@ -135,6 +135,17 @@ class Verdict(Fields):
     read_only: bool
     arguments: dict[str, Any] | None
     """Null for an allowed call: its intent has them."""
+    taint: int | None = None
+    """How far from trusted what the call is made of is; 0 is the user's own."""
+    sources: list[str] | None = None
+    """Where arguments that are not the user's own came from."""
+
+
+class Facts(Fields):
+    """What code found out about a call before the guardian's model was asked."""
+
+    arguments: dict[str, Any]
+    facts: dict[str, Any]
 
 
 class Approval(Fields):
@@ -143,6 +154,7 @@ class Approval(Fields):
     tool: str
     type: Literal["approve", "edit", "reject"]
     by: str | None = None
+    user: str | None = None
     message: str | None = None
     edited_action: dict[str, Any] | None = None
 
@@ -212,7 +224,7 @@ class Answer(Fields):
     """The answer of the turn."""
 
     text: str
-    status: Literal["done", "failed"] | None = None
+    status: Literal["done", "failed", "refused"] | None = None
 
 
 class Error(Fields):
@@ -259,6 +271,7 @@ KINDS: dict[str, type[Fields]] = {
     "tool_intent": ToolIntent,
     "tool_result": ToolResult,
     "verdict": Verdict,
+    "facts": Facts,
     "approval": Approval,
     "nudge": Text,
     "retry": Retry,
