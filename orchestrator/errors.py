@@ -9,7 +9,8 @@ OrcError                    1    the run failed
 ├── TimedOut              124    the time limit is over; everything is saved
 ├── ModelError              1    the model could not be used
 │   ├── ModelUnreachable    1    no answer from the endpoint
-│   ├── ModelRejected       1    the endpoint refused the request (key, model name, size)
+│   ├── ModelRejected       1    the endpoint refused the request (key, model name)
+│   │   └── ModelOverfull   1    the request is longer than the model takes
 │   └── ModelNonsense       1    the model's answers could not be used
 ├── WeightsError            1    the embedded model's file is missing, torn or wrong
 └── StorageError            1    the state file cannot be read or written
@@ -98,6 +99,10 @@ class ModelUnreachable(ModelError):
 
 class ModelRejected(ModelError):
     """The endpoint refused the request: key, model name or size; asking again will not help."""
+
+
+class ModelOverfull(ModelRejected):
+    """The request is longer than the model takes; a shorter one may be asked again."""
 
 
 class ModelNonsense(ModelError):

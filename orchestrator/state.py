@@ -122,6 +122,8 @@ class Compaction(TypedDict):
     """Messages from 1 up to here are replaced by the summary."""
     summary: str
     """Empty while there is none."""
+    most: NotRequired[int]
+    """Tokens that a request may have, where the server has refused one that the settings allow."""
 
 
 class SpecialistState(TypedDict, total=False):

@@ -124,3 +124,30 @@ def test_any_conversation_fits_and_keeps_its_order(sizes: list[int], room: int) 
     assert shown == view(history, now)
     squeezed = _squeezed(list(shown), room)
     assert size(squeezed) <= max(room, 60 * len(squeezed))
+
+
+def test_a_server_that_takes_less_than_the_settings_say_gets_less(desk: Desk) -> None:
+    refused = 0
+
+    def narrow(request: Request) -> Reply:
+        nonlocal refused
+        if sum(map(len, request.texts)) > 16_000:
+            refused += 1
+            said = "This model's maximum context length is 4096 tokens, your messages have more"
+            return Status(400, body={"error": {"message": said, "code": "context_length_exceeded"}})
+        return reader(request)
+
+    reader.calls = 0  # type: ignore[attr-defined]
+    desk.write("a.txt", "".join(f"line {n} tells of apples, pears and {n * 7} plums\n" for n in range(900)))
+    turn = desk.work("@coder read a.txt to its end", narrow)
+    assert turn.answer.startswith("read it all")
+    assert 1 <= refused <= 3, "what was learned is not forgotten"
+    assert all(is_whole(request) for request in turn.requests)
+    assert len(desk.events("tool_result")) == 14
+
+
+def test_a_task_that_is_too_long_by_itself_ends_with_advice(desk: Desk) -> None:
+    full = Status(400, body={"error": {"message": "maximum context length exceeded"}})
+    turn = desk.work("@coder " + "read it " * 50, lambda _: full)
+    assert "lower context_tokens" in str(turn.error)
+    assert len(turn.requests) == 1

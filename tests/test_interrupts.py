@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,12 @@ LONG = Call(
     "run_command", command="touch marker; echo begun; sleep 45 & sleep 44; echo late >> log", seconds=600
 )
 PROMPT = 2.0
-"""Seconds until the prompt is back."""
+"""Seconds until the prompt is back, on a machine that is not busy."""
+
+
+def prompt() -> float:
+    """What is asked of this machine now."""
+    return PROMPT * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, float]:
@@ -37,7 +43,7 @@ def test_one_signal_ends_a_long_command_and_leaves_no_process(desk: Desk, number
         code, err, seconds = ended(process)
     assert (code, "Traceback" in err) == (130, False)
     assert "orc resume" in err
-    assert seconds < PROMPT
+    assert seconds < prompt()
     assert not alive("sleep 45")
     assert not alive("sleep 44")
     assert not (desk.root / "log").exists()
@@ -55,7 +61,7 @@ def test_a_command_that_will_not_end_is_made_to(desk: Desk) -> None:
         process.send_signal(signal.SIGINT)
         code, _, seconds = ended(process)
     assert code == 130
-    assert seconds < PROMPT
+    assert seconds < prompt()
     assert not alive("stubborn")
 
 
@@ -88,7 +94,7 @@ def test_a_model_call_is_cut_off_its_connection_closed_and_its_text_kept(desk: D
             time.sleep(0.02)
         assert served.disconnects == 1
     assert (code, "Traceback" in err) == (130, False)
-    assert seconds < PROMPT
+    assert seconds < prompt()
     assert [event.fields["text"][:12] for event in desk.events("partial")] == ["a long story"]
     assert desk.work(None, [Say("Fine.")]).answer == "Fine."
 
@@ -119,7 +125,7 @@ def test_a_thread_that_reads_a_slow_disk_holds_nobody_up(desk: Desk) -> None:
         process.send_signal(signal.SIGINT)
         code, err, seconds = ended(process)
     assert (code, "Traceback" in err) == (130, False)
-    assert seconds < PROMPT
+    assert seconds < prompt()
     assert desk.runs()[0].status == "stopped"
     assert desk.work(None, lambda _: Say("read")).answer == "read"
 
@@ -159,7 +165,7 @@ def test_a_run_is_stopped_from_another_process(desk: Desk) -> None:
     assert (done.code, done.out) == (0, f"{run} is stopped; `orc resume {run}` goes on\n")
     assert code == 130
     assert "stopped by `orc stop`" in err
-    assert seconds < PROMPT
+    assert seconds < prompt()
     assert not alive("sleep 44")
     again = desk.orc("stop", run)
     assert (again.code, "nothing works on" in again.err) == (2, True)
@@ -205,7 +211,7 @@ def test_a_caller_that_goes_away_ends_its_run(desk: Desk) -> None:
         return time.monotonic() - started
 
     with desk.model([LONG]):
-        assert asyncio.run(leave()) < PROMPT
+        assert asyncio.run(leave()) < prompt()
     assert not alive("sleep 44")
     assert desk.runs()[0].status == "stopped"
     assert desk.work(None, [Say("it was stopped")]).answer == "it was stopped"
@@ -231,7 +237,7 @@ def test_a_server_that_shuts_down_loses_none_of_its_runs(desk: Desk) -> None:
         return Call("run_command", command=f"touch m{number}; sleep 42", seconds=600)
 
     with desk.model(wait):
-        assert asyncio.run(serve()) < 2 * PROMPT
+        assert asyncio.run(serve()) < 2 * prompt()
     assert not alive("sleep 42")
     runs = desk.runs()
     assert [run.status for run in runs] == ["stopped"] * many

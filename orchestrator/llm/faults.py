@@ -13,12 +13,13 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-from orchestrator.errors import ModelError, ModelNonsense, ModelRejected, ModelUnreachable
+from orchestrator.errors import ModelError, ModelNonsense, ModelOverfull, ModelRejected, ModelUnreachable
 
-Kind = Literal["unreachable", "rejected", "nonsense"]
+Kind = Literal["unreachable", "rejected", "overfull", "nonsense"]
 ERRORS: dict[Kind, type[ModelError]] = {
     "unreachable": ModelUnreachable,
     "rejected": ModelRejected,
+    "overfull": ModelOverfull,
     "nonsense": ModelNonsense,
 }
 AGAIN = {408, 409, 429}
@@ -187,7 +188,7 @@ def _of_status(error: BadStatus, host: str, key_name: str, now: float) -> Fault:
         return Fault("rejected", text, status=status, body=error.body)
     if is_too_long(lower):
         text = f"the request is too long for the model at {host}{quoted}; lower context_tokens"
-        return Fault("rejected", text, status=status, body=error.body)
+        return Fault("overfull", text, status=status, body=error.body)
     if status in AGAIN and any(word in lower for word in NO_CREDIT):
         return Fault(
             "rejected",
@@ -209,8 +210,9 @@ def _of_stream_error(body: Mapping[str, Any], host: str) -> Fault:
     """An error object in the middle of a stream, after status 200."""
     said, code = str(body.get("message") or body), body.get("code")
     status = code if isinstance(code, int) else 0
-    is_final = is_too_long(said.lower()) or (400 <= status < 500 and status not in AGAIN)
-    kind: Kind = "rejected" if is_final else "unreachable"
+    too_long = is_too_long(said.lower())
+    is_final = too_long or (400 <= status < 500 and status not in AGAIN)
+    kind: Kind = "overfull" if too_long else "rejected" if is_final else "unreachable"
     text = f"{host} broke off with an error: {said[:300]}"
     return Fault(kind, text, is_transient=not is_final, status=status, body=json.dumps(body, default=str))
 

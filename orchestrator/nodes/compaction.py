@@ -8,7 +8,8 @@ then by a good deal, so that the front of the prompt stays the same from call to
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 from pydantic import BaseModel
 
 from orchestrator.context import Context
-from orchestrator.errors import ModelError
+from orchestrator.errors import ModelError, ModelOverfull
 from orchestrator.llm.base import ChatModel, ToolSpec
 from orchestrator.llm.tokens import correction, tokens
 from orchestrator.settings import ModelSettings
@@ -32,6 +33,9 @@ TAIL = 0.4
 SHORT = 60
 """Tokens of a result that is not worth cutting."""
 SUMMARY_TOKENS = 1_200
+REFUSALS = 2
+"""How often a server may find a request too long before that is the end."""
+UNCUT = Compaction(results=0, start=1, summary="")
 ASKED = (
     "You keep the notes of an agent whose conversation no longer fits. Write down, as briefly as you can, "
     "what the next step needs: what was found (names, numbers, paths exactly as they stand), what was "
@@ -39,19 +43,59 @@ ASKED = (
 )
 
 
-async def compacted(
-    front: Sequence[AnyMessage],
-    history: Sequence[AnyMessage],
+@dataclass(frozen=True)
+class Prompt:
+    """What a specialist's model is asked with."""
+
+    front: Sequence[AnyMessage]
+    """Stays the same from call to call."""
+    history: Sequence[AnyMessage]
+    specs: Sequence[ToolSpec]
+
+    @property
+    def fixed(self) -> int:
+        """Tokens of all but the history."""
+        schemas = (tokens(spec.description) + _schema_tokens(spec.arguments) for spec in self.specs)
+        return size(self.front) + sum(schemas)
+
+
+async def answered(
+    prompt: Prompt,
     before: Compaction | None,
-    specs: Sequence[ToolSpec],
     model: ChatModel,
     context: Context,
+    ask: Callable[[list[AnyMessage]], Awaitable[AIMessage]],
+) -> tuple[AIMessage, dict[str, Any]]:
+    """Ask with what fits; shortened further when the server finds it too long all the same.
+
+    Returns the answer and what changes in the state; raises ModelError, BudgetExceeded.
+    """
+    now = before
+    changed: dict[str, Any] = {}
+    refused = 0
+    while True:
+        messages, cut = await compacted(prompt, now, model, context)
+        changed |= cut
+        now = cut.get("compaction", now)
+        try:
+            return await ask(messages), changed
+        except ModelOverfull:
+            refused += 1
+            if refused > REFUSALS or len(prompt.history) < 2:
+                raise
+            most = int((prompt.fixed + size(messages) - size(prompt.front)) * TARGET)
+            now = Compaction(**{**(now or UNCUT), "most": most})
+
+
+async def compacted(
+    prompt: Prompt, before: Compaction | None, model: ChatModel, context: Context
 ) -> tuple[list[AnyMessage], dict[str, Any]]:
-    """The messages to send, and what changes in the state; raises BudgetExceeded, Interrupted."""
-    now = before or Compaction(results=0, start=1, summary="")
-    fixed = size(front) + sum(tokens(spec.description) + _schema_tokens(spec.arguments) for spec in specs)
+    """The messages to send, and what changes in the state; raises BudgetExceeded."""
+    front, history = prompt.front, prompt.history
+    now = before or UNCUT
     shown = view(history, now)
-    room = max(int(_window(model.settings) / _correction(fixed, history, now)) - fixed, 256)
+    window = _window(model.settings) / _correction(prompt.fixed, history, now)
+    room = max(int(min(window, now.get("most", window))) - prompt.fixed, 256)
     filled = size(shown)
     if filled <= room:
         return [*front, *shown], {}
@@ -143,7 +187,7 @@ def _without_results(history: Sequence[AnyMessage], now: Compaction, target: int
         if isinstance(message, ToolMessage):
             filled -= size([message]) - size([_stub(message)])
         upto = index + 1
-    return Compaction(results=upto, start=now["start"], summary=now["summary"])
+    return Compaction(**{**now, "results": upto})
 
 
 async def _summarised(
@@ -163,7 +207,7 @@ async def _summarised(
     except ModelError:
         summary = _told(old, brief=True)
     short = cut(summary.strip(), SUMMARY_TOKENS * 3)
-    return Compaction(results=now["results"], start=start, summary=short or "nothing of note")
+    return Compaction(**{**now, "start": start, "summary": short or "nothing of note"})
 
 
 def _plain(now: Compaction, offset: int) -> Compaction:

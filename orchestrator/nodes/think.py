@@ -10,7 +10,7 @@ from langgraph.runtime import Runtime
 from orchestrator.agents import Agent
 from orchestrator.context import Context, enter
 from orchestrator.nodes.budget import within_step
-from orchestrator.nodes.compaction import compacted
+from orchestrator.nodes.compaction import Prompt, answered
 from orchestrator.nodes.guidance import guided
 from orchestrator.nodes.mending import proposal, question
 from orchestrator.nodes.messages import numbered
@@ -57,8 +57,12 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
         return {"messages": [*task, numbered(repair, f"{prefix}.{number}")]}
     shown = examples() if small and model.settings.tool_calls == "json" else ()
     front = [system_prompt(agent, model.settings), *shown]
-    messages, cut = await compacted(front, whole, state.get("compaction"), specs, model, context)
-    answer = await model.act(messages, specs, temperature=guide.warmth, without=guide.withheld)
+
+    async def ask(messages: list[AnyMessage]) -> AIMessage:
+        return await model.act(messages, specs, temperature=guide.warmth, without=guide.withheld)
+
+    prompt = Prompt(front, whole, specs)
+    answer, cut = await answered(prompt, state.get("compaction"), model, context, ask)
     new = numbered(answer, f"{prefix}.{number}")
     return {"messages": [*task, new], **cut}
 
