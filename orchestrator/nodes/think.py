@@ -16,6 +16,7 @@ from orchestrator.nodes.mending import proposal, question
 from orchestrator.nodes.messages import numbered
 from orchestrator.nodes.moves import next_move
 from orchestrator.nodes.prompts import brief_message, examples, system_prompt, tool_specs
+from orchestrator.nodes.receiving import fenced_results
 from orchestrator.nodes.rounds import is_move
 from orchestrator.settings import ModelSettings
 from orchestrator.state import Result, SpecialistState
@@ -58,6 +59,7 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     shown = examples() if small and model.settings.tool_calls == "json" else ()
     front = [system_prompt(agent, model.settings), *shown]
     messages, cut = await compacted(front, whole, state.get("compaction"), specs, model, context)
+    messages = fenced_results(messages, context.journal.run, small=small)
     answer = await model.act(messages, specs, temperature=guide.warmth, without=guide.withheld)
     new = numbered(answer, f"{prefix}.{number}")
     return {"messages": [*task, new], **cut}

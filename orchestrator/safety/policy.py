@@ -194,6 +194,7 @@ class Policy:
             inside=inside,
             read_only=found.reads_only and found.inspects,
             findings=findings,
+            reaches=found.reaches,
         )
 
 

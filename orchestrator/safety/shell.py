@@ -14,6 +14,7 @@ from orchestrator.safety import (
     embedded,
     interpreters,
     queries,
+    reaching,
     readers,
     shellwords,
     targets,
@@ -105,6 +106,8 @@ class Examined:
     inspects: bool
     """It changes nothing, runs nothing that the workspace configures, and sends nothing."""
     inside: bool
+    reaches: tuple[str, ...] = ()
+    """Commands and code in it that would reach another machine, whole."""
 
     @property
     def level(self) -> Level:
@@ -128,11 +131,13 @@ class Examiner:
         self.walk = Walk(self)
         self.findings: list[Finding] = []
         self.reads_only = self.inspects = self.inside = True
+        self.reaches: list[str] = []
 
     def result(self) -> Examined:
         """What was collected."""
         inspects = self.inspects and self.reads_only
-        return Examined(tuple(dict.fromkeys(self.findings)), self.reads_only, inspects, self.inside)
+        findings, reaches = tuple(dict.fromkeys(self.findings)), tuple(dict.fromkeys(self.reaches))
+        return Examined(findings, self.reads_only, inspects, self.inside, reaches)
 
     def add(self, rule: str, level: Level, why: str, subject: str = "") -> None:
         """Record a finding that is on no path."""
@@ -186,6 +191,7 @@ class Examiner:
             return
         if re.match(r"/dev/(tcp|udp)/", target):
             self.add("net.raw", Level.ASK, "opens a raw connection", target)
+            self.reaches.append(target.replace("/", " ").strip())
         elif operator in {"<", "<&"}:
             self.change("read", target, scene)
         else:
@@ -343,6 +349,8 @@ class Examiner:
             self.add(
                 "database.script", Level.ASK, "runs statements that are not known before they run", subject
             )
+        if reaching.reaches(name, invocation.argv[1:], self.book) and not stays_here(invocation.argv[1:]):
+            self.reaches.append(subject)
         if name not in _SENDERS:
             return False
         if any(UNKNOWN in item for item in invocation.argv[1:]):
