@@ -28,7 +28,6 @@ from orchestrator.safety.thread import Thread, strings
 from orchestrator.settings import Settings
 from orchestrator.state import Brief, State, Taint
 
-NO_TAINT = Taint(level=Trust.USER, secret=False)
 _LINK = re.compile(r"(?m)^\d+\. .*\n   (https?://\S+)$")
 """The address of a result as web_search prints it; what a page says of itself stands on other lines."""
 _TELLING = 40
@@ -51,7 +50,7 @@ def together(taints: Iterable[Taint | None]) -> Taint:
     """What a text inherits that was written from several."""
     known = [taint for taint in taints if taint]
     return Taint(
-        level=max((taint["level"] for taint in known), default=Trust.USER),
+        level=max((taint["level"] for taint in known), default=0),
         secret=any(taint["secret"] for taint in known),
     )
 
@@ -156,6 +155,7 @@ def _listed(messages: Sequence[AnyMessage]) -> str:
 def _level_of_names(listed: str) -> int:
     """Names of files are facts, until one is long enough to say something."""
     found = [name.strip() for name in listed.rstrip(".").split(", ")]
-    if any(len(name) > _TELLING or len(words(name.rpartition("/")[2])) > 4 for name in found):
-        return Trust.WEB if suspicions(clean(listed.replace("_", " ").replace("-", " "))) else Trust.WORKSPACE
-    return Trust.USER
+    if not any(len(name) > _TELLING or len(words(name.rpartition("/")[2])) > 4 for name in found):
+        return 0
+    told = clean(listed.replace("_", " ").replace("-", " "))
+    return int(Trust.WEB if suspicions(told) else Trust.WORKSPACE)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from orchestrator.effects import Trust
-from orchestrator.safety.naming import host_of, hosts, names, names_host, plain, urls, words
+from orchestrator.safety.naming import host_of, hosts, names, names_host, plain, urls
 from orchestrator.safety.secrets import carries
 from orchestrator.safety.thread import Thread, strings
 from orchestrator.safety.verdict import Call, Finding, Level, printable
@@ -17,6 +17,9 @@ _PIECE, _QUERY = 48, 120
 """Characters of one part of a URL, and of its query, that may be made up for a host that may be reached."""
 _COPIED = 12
 """Characters in a row from which on a text counts as copied."""
+_LONG = 24
+"""Letters of a word that no language needs in a question."""
+_WORDS = re.compile(r"[\s,.;:!?\"'()\[\]{}<>/|]+")
 _VERBS = frozenset({
     "git",
     "gh",
@@ -142,19 +145,17 @@ def _carried(url: str, thread: Thread) -> Iterator[Finding]:
 
 def _question(call: Call, thread: Thread) -> Iterator[Finding]:
     """A question to a service of the settings: mostly in the user's words, with nothing of the workspace."""
-    said = {word for text in thread.said for word in words(text)}
-    for text in strings(call.arguments):
-        own = [word for word in words(text) if word not in said and word.removesuffix("s") not in said]
-        known = [word for word in words(text) if word not in own]
-        foreign = [word for word in own if any(word in plain(read) for read in thread.foreign)]
-        odd = any(len(word) > 24 for word in own) or len(views(text)) > 1
-        if (
-            foreign
-            or odd
-            or len(own) > len(known) + 1
-            or any(not may_reach(host, thread) for host in hosts(text))
-        ):
-            subject = printable(" ".join(foreign or own))
+    said = " ".join(plain(text) for text in thread.said)
+    for text in strings(list(call.arguments.values())):
+        wanted = [word for word in _WORDS.split(plain(text)) if len(word) > 1]
+        own = [word for word in wanted if word not in said and word.removesuffix("s") not in said]
+        copied = [
+            word for word in own if len(word) > 3 and any(word in plain(read) for read in thread.foreign)
+        ]
+        is_odd = any(len(word) > _LONG for word in own) or len(views(text)) > 1
+        is_unnamed = any(not may_reach(host, thread) for host in hosts(text))
+        if copied or is_odd or is_unnamed or 2 * len(own) > len(wanted):
+            subject = printable(" ".join(copied or own))
             yield Finding(
                 "taint.data", Level.ASK, "it asks for more than your words and the plan speak of", subject
             )

@@ -39,7 +39,7 @@ def received(text: str, trust: int, secrets: Collection[str], *, secret: bool = 
     cleaned = clean(text)
     shown = redact(cleaned.text, secrets)
     odd = suspicions(cleaned)
-    mark = Mark(trust=Trust.WEB if odd and trust else trust)
+    mark = Mark(trust=int(Trust.WEB if odd and trust else trust))
     # The mark itself counts: at a replay the secret is gone from the recorded text already.
     if secret or REDACTED in shown or shows_secret(shown):
         mark["secret"] = True
@@ -55,7 +55,7 @@ def received(text: str, trust: int, secrets: Collection[str], *, secret: bool = 
 def mark_of(artifact: Any) -> Mark:
     """The mark that a stored result carries; a result without one may come from anywhere."""
     if not isinstance(artifact, dict) or artifact.get("trust") not in {0, 1, 2}:
-        return Mark(trust=Trust.WEB)
+        return Mark(trust=int(Trust.WEB))
     mark: Mark = {"trust": int(artifact["trust"]), "secret": bool(artifact.get("secret"))}
     mark["asked"] = bool(artifact.get("asked"))
     mark["odd"] = [str(each) for each in artifact.get("odd") or ()]

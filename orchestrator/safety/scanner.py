@@ -25,6 +25,7 @@ _MARKUP = re.compile(
     r"\[/?inst\]|<</?sys>>|<\|?(?:im_start|im_end|start_header_id|endoftext)\|?>|</?(?:tool_call"
     r"|function_calls?"
     r"|tool_response|system-reminder|system_prompt)\b"
+    r"|</?data [0-9a-f]{6,}|\[(?:data|end) [0-9a-f]{6,}"
     r"|\"role\"\s*:\s*\"(?:system|developer)\""
     r"|^\W{0,12}(?:system|developer|operator|admin(?:istrator)?) (?:message|prompt|notice|override"
     r"|instruction|command)\b"
@@ -38,7 +39,7 @@ _ADDRESSED = re.compile(
     r"|are (?:required|instructed|ordered) to)\b"
     rf"|\b(?:note|notice|instructions?|message|attention|important|hint|task|hello|hi|dear|hey)\b\W{{0,4}}"
     rf"(?:(?:for|to)\s+)(?:{_MACHINE}|assistants?|llms?|ais?)\b"
-    r"|(?:^|[.!?;>|\"'\[(*]\s*)(?:ai assistant|ai agents?|ai|assistant|llm|language model)\s*[:,] "
+    r"|(?:^|<!--|[.!?;>|\"'\[(*]\s*)\s?(?:ai assistant|ai agents?|ai|assistant|llm|language model)\s*[:,] "
     r"(?!assistant|ai\b)(?:please |now |you )?[a-z]{2,}"
     r"|\bif you(?:'re| are) an? (?:ai|llm|language model|automated|assistant|bot)\b"
     r"|\bthe (?:reading software|model) (?:must|should) (?:call|open|run|send|execute|visit)\b",
@@ -111,6 +112,8 @@ def suspicions(cleaned: Cleaned) -> list[str]:
     for depth, view in enumerate(readings):
         plain = folded(view)
         found |= dict.fromkeys(_orders(plain, is_decoded=depth > 0))
+        if _DROP_ELSEWHERE.search(_QUOTED.sub(" ", view.casefold())):
+            found["an order to drop earlier orders"] = None
     if any(_DROP.search(folded(view)) for view in turned(bounded(cleaned.text))):
         found["an encoded order"] = None
     return list(found)
@@ -127,7 +130,7 @@ def _orders(plain: str, *, is_decoded: bool) -> list[str]:
         found.append("a false system message")
     if _ADDRESSED.search(told):
         found.append("an order to whoever reads by machine")
-    if _DROP.search(told) or _DROP_ELSEWHERE.search(told):
+    if _DROP.search(told):
         found.append("an order to drop earlier orders")
     if _DRAWN.search(plain):
         found.append("an address that asks for data")

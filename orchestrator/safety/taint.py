@@ -31,6 +31,7 @@ _GUIDES = re.compile(
     r"(?:^|/)(?:AGENTS?|CLAUDE|GEMINI|COPILOT|SKILL)\.md$|(?:^|/)(?:orchestrator|policy|agents?|mcp|settings)\.(?:ya?ml|toml|json)$"
     r"|(?:^|/)(?:agents|graphs|\.github|\.gitlab|\.circleci|\.claude|\.cursor|\.codex|\.vscode|\.husky|\.orc)/"
     r"|(?:^|/)\.(?:cursorrules|windsurfrules|envrc|gitlab-ci\.yml|pre-commit-config\.yaml|mcp\.json|gitattributes|gitmodules)$"
+    r"|(?:^|/)\.(?:bash\w*|profile|zsh\w*|zprofile|inputrc|vimrc|exrc|gitconfig|npmrc|pypirc|netrc)$"
     r"|(?:^|/)(?:sitecustomize|usercustomize|conftest)\.py$|(?:^|/)copilot-instructions\.md$",
     re.IGNORECASE,
 )
