@@ -20,18 +20,14 @@ from orchestrator.effects import Effects, Trust
 from orchestrator.nodes.intent import only_looks
 from orchestrator.nodes.messages import FINISH
 from orchestrator.redaction import redact, secrets_of
-from orchestrator.safety.cleaning import clean
-from orchestrator.safety.naming import host_of, names, words
-from orchestrator.safety.provenance import OURS, Mark, mark_of
-from orchestrator.safety.scanner import suspicions
+from orchestrator.safety.naming import host_of, names
+from orchestrator.safety.provenance import OURS, Mark, level_of_names, mark_of
 from orchestrator.safety.thread import Thread, strings
 from orchestrator.settings import Settings
 from orchestrator.state import Brief, State, Taint
 
 _LINK = re.compile(r"(?m)^\d+\. .*\n   (https?://\S+)$")
 """The address of a result as web_search prints it; what a page says of itself stands on other lines."""
-_TELLING = 40
-"""Characters of a file's name from which on, or with four words, it may hold a sentence."""
 
 
 def secret_values(settings: Settings) -> tuple[str, ...]:
@@ -63,7 +59,7 @@ def taint_of(brief: Brief, messages: Sequence[AnyMessage]) -> Taint:
         secret=any(mark.get("secret") for mark in marks),
     )
     drafted = Taint(level=brief["step"].get("taint", 0), secret=False)
-    listed = Taint(level=_level_of_names(_listed(messages)), secret=False)
+    listed = Taint(level=level_of_names(_listed(messages).rstrip(".").split(", ")), secret=False)
     return together([brief.get("taint"), drafted, listed, read])
 
 
@@ -150,12 +146,3 @@ def _listed(messages: Sequence[AnyMessage]) -> str:
     """The names of files that the brief lists."""
     first = next((message for message in messages if isinstance(message, HumanMessage)), None)
     return first.text.partition("\n")[0].removeprefix("The workspace holds ") if first else ""
-
-
-def _level_of_names(listed: str) -> int:
-    """Names of files are facts, until one is long enough to say something."""
-    found = [name.strip() for name in listed.rstrip(".").split(", ")]
-    if not any(len(name) > _TELLING or len(words(name.rpartition("/")[2])) > 4 for name in found):
-        return 0
-    told = clean(listed.replace("_", " ").replace("-", " "))
-    return int(Trust.WEB if suspicions(told) else Trust.WORKSPACE)

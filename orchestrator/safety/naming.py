@@ -199,6 +199,9 @@ def names_file(texts: Iterable[str], path: str) -> bool:
     """Whether one of the texts speaks of a file: its name, its folder, its ending, a word of its name."""
     texts = [plain(text) for text in texts]
     path = plain(posixpath.normpath(unquote(path))).removeprefix("./").strip("*?/")
+    if path.isdigit():
+        # A number alone is named by chance in every date.
+        return any(re.search(rf"\b(?:id|ids|number|no|nr|#)\W{{0,3}}{path}\b", text) for text in texts)
     parts = [part.strip("*?") for part in path.split("/") if part.strip("*?.")]
     if not parts:
         return False

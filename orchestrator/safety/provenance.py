@@ -5,12 +5,13 @@ Levels are those of `Trust`: the user and the settings 0, the workspace 1, every
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, NotRequired, TypedDict
 
 from orchestrator.effects import Trust
 from orchestrator.redaction import REDACTED, redact
 from orchestrator.safety.cleaning import clean
+from orchestrator.safety.naming import words
 from orchestrator.safety.scanner import MANY_HIDDEN, suspicions
 from orchestrator.safety.secrets import shows_secret
 
@@ -30,6 +31,8 @@ class Mark(TypedDict):
     """Hidden characters that were taken out."""
 
 
+LONGEST_NAME, MOST_WORDS = 40, 4
+"""Characters and words of a name that holds no sentence."""
 OURS = Mark(trust=0)
 """The mark of a text that the orchestrator itself wrote."""
 
@@ -60,3 +63,12 @@ def mark_of(artifact: Any) -> Mark:
     mark["asked"] = bool(artifact.get("asked"))
     mark["odd"] = [str(each) for each in artifact.get("odd") or ()]
     return mark
+
+
+def level_of_names(names: Iterable[str]) -> int:
+    """Level of a list of names: they are facts, until one is long enough to say something."""
+    telling = [name for name in names if len(name) > LONGEST_NAME or len(words(name)) > MOST_WORDS]
+    if not telling:
+        return 0
+    told = clean("\n".join(telling).replace("_", " ").replace("-", " "))
+    return int(Trust.WEB if suspicions(told) else Trust.WORKSPACE)
