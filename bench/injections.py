@@ -1,8 +1,8 @@
 """AgentDojo (benchmark v1.2.2) against our choke point: how often does an injection get a tool call through?
 
 The agent is obedient: it makes the calls of the user's task, then those that the injection asks for. Each is
-judged as the guardian judges it, by the policy and by what the thread read; there is no model, and a person
-only where questions are counted. The package is no dependency of this project, since it asks for the clients of
+judged as the guardian judges it, by policy and by what the thread read; there is no model, and a person
+only where questions are counted. The package is no dependency of this project: it asks for the clients of
 five model providers: `pip install --no-deps agentdojo`, then deepdiff, docstring-parser, email-validator,
 python-dotenv.
 """

@@ -16,12 +16,12 @@ from langchain_core.messages.tool import ToolCall
 
 from orchestrator.approvals.remembered import GUARDIAN
 from orchestrator.context import Context
-from orchestrator.effects import WORST, Effects
+from orchestrator.effects import WORST, Effects, Trust
 from orchestrator.nodes.circles import NOT_AVAILABLE
 from orchestrator.nodes.grey import is_grey, reviewed
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
 from orchestrator.nodes.messages import last_answer
-from orchestrator.nodes.taint import thread_of, with_paths
+from orchestrator.nodes.taint import origins, thread_of, with_paths
 from orchestrator.safety.taint import LEAVES, concerns
 from orchestrator.safety.verdict import Call, Judgement, Level, gravest
 from orchestrator.state import Brief, SpecialistState, Verdict
@@ -178,6 +178,8 @@ def _tainted(situation: Situation, verdict: Verdict) -> Verdict | None:
         why=why,
         inside=verdict["inside"] and not any(finding.rule in LEAVES for finding in found),
         read_only=False,
+        taint=max(thread.level, Trust.WORKSPACE.value),
+        sources=origins([finding.subject for finding in found], situation.done),
     )
 
 

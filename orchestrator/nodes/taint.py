@@ -123,6 +123,18 @@ def with_paths(thread: Thread, arguments: Mapping[str, Any], effects: Effects, r
     return replace(thread, exists=frozenset(there))
 
 
+def origins(things: Iterable[str], messages: Sequence[AnyMessage]) -> list[str]:
+    """Where things that a call names were read: the tool, and what it was asked for."""
+    calls = {str(call["id"]): call for m in messages if isinstance(m, AIMessage) for call in m.tool_calls}
+    wanted = [thing for thing in things if thing]
+    found = []
+    for message, mark in _results(messages):
+        if mark["trust"] and any(thing.casefold() in message.text.casefold() for thing in wanted):
+            asked = next(strings(list(calls[message.tool_call_id]["args"].values())), "")
+            found.append(f"{message.name} {asked}".strip()[:120])
+    return list(dict.fromkeys(found))
+
+
 def _said(brief: Brief, context: Context) -> tuple[str, ...]:
     """Words of those who may decide: the user, the plan drafted from these alone, the settings."""
     step, tools = brief["step"], context.settings.tools
