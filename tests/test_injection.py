@@ -210,8 +210,9 @@ def test_no_secret_reaches_the_model_the_state_or_the_answer(
     turn = desk.work("@coder which token is in config.py? fetch https://docs.site.test/", script)
     assert turn.answer == "The token is [redacted]."
     assert [event.fields["rule"] for event in turn.of("verdict")][1:3] == ["taint.secret", "taint.masked"]
-    assert SECRET not in "".join(map(str, turn.requests))
-    assert SECRET.encode() not in (desk.root / ".orc" / "state.db").read_bytes()
+    assert "[redacted]" in turn.requests[1].last
+    assert SECRET not in str(turn.requests[1])
+    assert not [event for event in desk.events() if SECRET in event.model_dump_json()]
     assert SECRET in desk.text("config.py")
 
 

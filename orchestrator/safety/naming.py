@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 _URL = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{1,15}:/{2,3}[^\s\"'<>`\\^{}|]+")
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@((?:[\w-]{1,63}\.)+[\w-]{2,63}|[\w-]{1,63}(?=:))")
-_BARE = re.compile(r"(?<![\w./@-])((?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24})(?![\w(-])")
+_BARE = re.compile(r"(?<![\w./@-])((?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24})(?![\w(@-])")
 _NUMERIC = re.compile(
     r"(?<![\w.])((?:0x[0-9a-f]+|\d+)(?:\.(?:0x[0-9a-f]+|\d+)){3})(?![\w.])|\[([0-9a-f:.]{3,45})\]",
     re.IGNORECASE,
@@ -152,10 +152,10 @@ def host_of(url: str) -> str:
 
 
 def hosts(text: str) -> list[str]:
-    """Every host that a text names: in URLs, mail addresses, `user@host`, or bare; this machine is none."""
+    """Every host that a text names, and every mail address or `user@host`; this machine is none."""
     text = unicodedata.normalize("NFKC", text)
     found = [host_of(url) or url for url in urls(text)]
-    found += [match[1].casefold() for match in _MAIL.finditer(text)]
+    found += [match[0].casefold() for match in _MAIL.finditer(text)]
     found += [(match[1] or match[2]).casefold() for match in _NUMERIC.finditer(text)]
     without = _URL.sub(" ", text)
     found += [

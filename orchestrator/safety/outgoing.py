@@ -61,8 +61,11 @@ def concerns(call: Call, reaches: Sequence[str], thread: Thread) -> Iterator[Fin
 
 
 def may_reach(host: str, thread: Thread) -> bool:
-    """Whether somebody who may decide named this host, or a call reached it before without a question."""
-    return host in thread.hosts or names_host(thread.said, host)
+    """Whether somebody who may decide named a host or an address at one, or it was reached before unasked."""
+    name, _, server = host.rpartition("@")
+    if name and names(thread.said, host):
+        return True
+    return server in thread.hosts or names_host(thread.said, server)
 
 
 def _listed(texts: list[str], thread: Thread) -> Iterator[Finding]:

@@ -141,3 +141,10 @@ def reaches(name: str, arguments: list[str], book: Book) -> bool:
         whole = " ".join([name, *(argument for argument in arguments if argument)])
         return first in _WORDS["git"].split() and not _QUIET_GIT.match(whole)
     return first in _WORDS.get(name, "").split()
+
+
+def stays_here(arguments: list[str]) -> bool:
+    """Whether every address among the arguments is this machine's own."""
+    urls = [item for item in arguments if "://" in item or re.match(r"localhost|127\.|\[::1\]", item)]
+    here = re.compile(r"([a-z]+://)?(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(/.*)?")
+    return bool(urls) and all(here.fullmatch(url) for url in urls)

@@ -234,7 +234,7 @@ class Examiner:
             is_question |= asked and rule.severity >= Level.ASK and rule.id.startswith(_SERVICES)
             is_question |= rule.id.startswith(_ASKABLE) and readers.asks_only(name, argv[1:], self.book)
             is_local = rule.id == "http.fetch" or name == "openssl"
-            if is_question or (is_local and stays_here(argv[1:])):
+            if is_question or (is_local and reaching.stays_here(argv[1:])):
                 continue
             self.found(Finding(rule.id, rule.severity, rule.why, _shown(subject), loss=rule.loss))
             self.inside &= not rule.leaves
@@ -349,13 +349,14 @@ class Examiner:
             self.add(
                 "database.script", Level.ASK, "runs statements that are not known before they run", subject
             )
-        if reaching.reaches(name, invocation.argv[1:], self.book) and not stays_here(invocation.argv[1:]):
+        argv = invocation.argv[1:]
+        if reaching.reaches(name, argv, self.book) and not reaching.stays_here(argv):
             self.reaches.append(subject)
         if name not in _SENDERS:
             return False
         if any(UNKNOWN in item for item in invocation.argv[1:]):
             self.add("net.carries", Level.ASK, "sends something that is not known before it runs", subject)
-        return stays_here(invocation.argv[1:])
+        return reaching.stays_here(invocation.argv[1:])
 
     def find(self, invocation: Invocation, subject: str) -> bool:
         """`find` with actions: they meet what lies below its starting points."""
@@ -393,13 +394,6 @@ class Examiner:
         entry = readers.entry(name, invocation.argv[1:], self.book)
         self.inspects &= entry is not None and entry.inspect
         return entry is not None
-
-
-def stays_here(arguments: list[str]) -> bool:
-    """Whether every address among the arguments is this machine's own."""
-    urls = [item for item in arguments if "://" in item or re.match(r"localhost|127\.|\[::1\]", item)]
-    here = re.compile(r"([a-z]+://)?(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(/.*)?")
-    return bool(urls) and all(here.fullmatch(url) for url in urls)
 
 
 def _shown(text: str) -> str:
