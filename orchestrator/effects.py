@@ -32,6 +32,8 @@ class Effects:
     """Running the same call twice leaves the same end state, so an interrupted call may run again."""
     paths: tuple[str, ...] = ()
     """Names of the arguments that hold paths."""
+    targets: tuple[str, ...] | None = None
+    """Arguments that say whom or what a call reaches; `()`: whom the settings name. None: all of them."""
     output: Trust = Trust.WEB
     """Provenance of what it returns."""
 

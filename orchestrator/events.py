@@ -56,6 +56,7 @@ Kind = Literal[
     "resume",
     "snapshot",
     "served",
+    "taint",
     "fork",
     "undo",
     "redo",

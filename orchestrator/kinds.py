@@ -53,6 +53,8 @@ class PlannedStep(Fields):
     """Those that it may use; empty: all of its agent."""
     after: list[str]
     check: str
+    taint: int = 0
+    """Level of the texts that it was drafted from."""
 
 
 class Plan(Fields):
@@ -70,6 +72,8 @@ class StepEvent(Fields):
     status: Literal["started", "todo", "done", "failed", "refused"]
     text: str = ""
     """The result."""
+    taint: dict[str, int | bool] = {}
+    """The level of the least trusted text that it was written from, and whether one held a secret."""
 
 
 class Model(Fields):
@@ -135,10 +139,10 @@ class Verdict(Fields):
     read_only: bool
     arguments: dict[str, Any] | None
     """Null for an allowed call: its intent has them."""
-    taint: int | None = None
-    """How far from trusted what the call is made of is; missing when it is the user's own."""
-    sources: list[str] | None = None
-    """Where arguments that are not the user's own came from."""
+    taint: int = 0
+    """How far from trusted what the call is made of is; 0 is the user's own."""
+    sources: list[str] = []
+    """Where arguments that are not the user's own were read."""
 
 
 class Facts(Fields):
@@ -185,6 +189,21 @@ class Served(Fields):
     """A call was answered from the journal instead of being run again."""
 
     tool: str
+
+
+class Taint(Fields):
+    """A result came in that is not to be trusted, or held a secret."""
+
+    tool: str
+    trust: int
+    """0, 1 or 2, as in docs/safety.md."""
+    secret: bool = False
+    asked: bool = False
+    """A person let this very call run."""
+    odd: list[str] = []
+    """What in it looks like an order."""
+    hidden: int = 0
+    """Hidden characters that were taken out."""
 
 
 class Text(Fields):
@@ -289,6 +308,7 @@ KINDS: dict[str, type[Fields]] = {
     "tool_result": ToolResult,
     "verdict": Verdict,
     "facts": Facts,
+    "taint": Taint,
     "approval": Approval,
     "nudge": Text,
     "retry": Retry,

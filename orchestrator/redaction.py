@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|passw|credential)")
-_SECRET_SHAPE = re.compile(r"\b(sk-[\w-]{16,}|gh[pousr]_\w{20,}|AKIA[0-9A-Z]{16}|xox[abpr]-[\w-]{10,})")
+_SECRET_SHAPE = re.compile(
+    r"\b(?:sk-[\w-]{16,}|[rsp]k_(?:live|test)_\w{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{15,}"
+    r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|xox[abeprs]-[\w-]{10,}|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}"
+    r"|eyJ[\w-]{10,}\.eyJ[\w-]{10,}(?:\.[\w-]*)?)"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.DOTALL,
+)
+REDACTED = "[redacted]"
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -22,8 +29,8 @@ def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Replace known secrets, and what is shaped like one, by a mark."""
     for secret in secrets:
-        text = text.replace(secret, "[redacted]")
-    return _SECRET_SHAPE.sub("[redacted]", text)
+        text = text.replace(secret, REDACTED)
+    return _SECRET_SHAPE.sub(REDACTED, text)
 
 
 def unsecret(value: Any, secrets: Iterable[str]) -> Any:

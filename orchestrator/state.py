@@ -11,6 +11,15 @@ StepStatus = Literal["todo", "done", "failed", "refused"]
 """`refused` is a failure that no replan helps: what was tried may not be done."""
 
 
+class Taint(TypedDict):
+    """What a text inherits from the texts that it was written from."""
+
+    level: int
+    """The highest level of trust among them (`effects.Trust`); 0 when all are the user's."""
+    secret: bool
+    """One of them came from a file of secrets."""
+
+
 class Route(TypedDict):
     """Who takes the request, and why."""
 
@@ -36,6 +45,8 @@ class Step(TypedDict):
     """Steps whose results this one needs."""
     check: str
     """How one sees that it is done, in words; may be empty."""
+    taint: NotRequired[int]
+    """Level of the texts that it was drafted from; missing where these are the user's words alone."""
 
 
 class Result(TypedDict):
@@ -43,6 +54,8 @@ class Result(TypedDict):
 
     status: StepStatus
     text: str
+    taint: NotRequired[Taint]
+    """What it inherits from the texts that the specialist read."""
 
 
 def merge(old: dict[str, Any], new: dict[str, Any] | None) -> dict[str, Any]:
@@ -67,6 +80,8 @@ class State(TypedDict, total=False):
     answer: str
     status: Literal["done", "failed", "refused"]
     """How the turn ended."""
+    taint: Taint
+    """What the answers so far inherit; a later turn sees them."""
 
 
 def first_input(request: str, turn: int) -> dict[str, Any]:
@@ -111,6 +126,8 @@ class Brief(TypedDict):
     """Results of the steps that this one depends on, and the last answer of the conversation."""
     said: NotRequired[list[str]]
     """Everything that the user said in this conversation."""
+    taint: NotRequired[Taint]
+    """What `before` inherits from the texts that it was written from."""
 
 
 class Compaction(TypedDict):

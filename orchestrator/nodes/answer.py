@@ -10,6 +10,7 @@ from langgraph.runtime import Runtime
 from orchestrator.context import Context, enter
 from orchestrator.llm.base import ChatModel
 from orchestrator.nodes.review import failed_step
+from orchestrator.nodes.taint import inherited, unsecret_text
 from orchestrator.state import State
 
 REMEMBERED = 12
@@ -29,12 +30,14 @@ async def answer(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
         text = await _direct(state, context)
     else:
         text = await _from_results(state, context)
+    text = unsecret_text(text, context.settings)
     status = failed["status"] if failed else "done"
     context.journal.write("answer", text=text, status=status)
     return {
         "answer": text,
         "status": status,
         "messages": [AIMessage(text, id=f"{context.journal.turn}-answer")],
+        "taint": inherited(state),
     }
 
 

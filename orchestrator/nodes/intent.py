@@ -32,21 +32,32 @@ _EVERYTHING = re.compile(
     re.I,
 )
 _DELETION = re.compile(
-    r"\b(?:delet|remov|eras|drop|purg|prun|wip|clean|clear|tidy|discard|destroy|uninstall|get rid|throw away"
+    r"\b(?:delet|remov|eras|drop|purg|prun|wip|clean|clear|tidy|discard|destroy|uninstall|get rid"
+    r"|throw away"
     r"|trash|empty|reset|undo|revert|rm\b|rmdir|unlink|dedup|free up|lösch|entfern|räum|aufräum|bereinig"
     r"|säuber|leere|supprim|efface|nettoi|enlev|retire|vide|elimin|borra|quita|limpia|cancell|rimuov|apag"
     r"|verwijder)",
     re.I,
 )
 _CHANGE = re.compile(
-    r"\b(?:fix|repair|correct|chang|edit|writ|creat|add\b|append|insert|renam|mov|cop|delet|remov|replac|sort"
+    r"\b(?:fix|repair|correct|chang|edit|writ|creat|add\b|append|insert|renam|mov|cop|delet|remov"
+    r"|replac|sort"
     r"|convert|updat|sav|stor|put\b|make\b|set\b|generat|implement|leg|erstell|schreib|änder|lösch|benenn"
     r"|verschieb|sortier|beheb|reparier|korrigier|crée|écri|ajout|supprim|renomm|corrig|remplac|crea|escrib"
     r"|añad|borra|cambi)",
     re.I,
 )
+_LOOK = re.compile(
+    r"\s*(?:please |can you |could you |bitte |kannst du )?(?:summari[sz]e|sum up|read|show|list|explain"
+    r"|describe|tell|count|find|search|look (?:up|into|at|for)|check|compare|print|give me|fass|lies"
+    r"|zeig|erklär"
+    r"|zähl|nenn|such|résume|lis\b|montre|explique|compte|cherche|lee\b|muestra|explica|cuenta|busca"
+    r"|resume)",
+    re.I,
+)
 _QUESTION = re.compile(
-    r"\s*(?:what|which|how|where|who|why|when|is|are|does|did|was|wie|welche\w*|wo|wer|warum|quel\w*|combien|où"
+    r"\s*(?:what|which|how|where|who|why|when|is|are|does|did|was|wie|welche\w*|wo|wer|warum|quel\w*"
+    r"|combien|où"
     r"|qui|pourquoi|cu[áa]\w+|d[óo]nde|qui[ée]n|qu[ée])\b",
     re.I,
 )
@@ -66,6 +77,12 @@ def asks_for_change(goal: str) -> bool:
 def is_question(goal: str) -> bool:
     """Whether a task begins as a question does."""
     return _QUESTION.match(goal) is not None
+
+
+def only_looks(request: str) -> bool:
+    """Whether a request plainly asks for no change: a question, or to read, show or sum up."""
+    is_look = _QUESTION.match(request) or _LOOK.match(request)
+    return is_look is not None and not _CHANGE.search(request) and not asks_for_deletion(request)
 
 
 def beyond_yes(rules: Iterable[str], request: str, *, is_read_only: bool) -> str:

@@ -16,12 +16,14 @@ from langchain_core.messages.tool import ToolCall
 
 from orchestrator.approvals.remembered import GUARDIAN
 from orchestrator.context import Context
-from orchestrator.effects import WORST, Effects
+from orchestrator.effects import WORST, Effects, Trust
 from orchestrator.nodes.circles import NOT_AVAILABLE
 from orchestrator.nodes.grey import is_grey, reviewed
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
 from orchestrator.nodes.messages import last_answer
-from orchestrator.safety.verdict import Call, Judgement
+from orchestrator.nodes.taint import origins, thread_of, with_paths
+from orchestrator.safety.taint import LEAVES, concerns
+from orchestrator.safety.verdict import Call, Judgement, Level, gravest
 from orchestrator.state import Brief, SpecialistState, Verdict
 
 STRICTNESS = {"allow": 0, "ask": 1, "deny": 2}
@@ -158,5 +160,28 @@ def _asking(rule: str, why: str, verdict: Verdict) -> Verdict:
     return Verdict(decision="ask", rule=rule, why=why, inside=verdict["inside"], read_only=False)
 
 
-STEPS: tuple[Tighten, ...] = (_wholesale, _unasked)
-"""In this order."""
+def _tainted(situation: Situation, verdict: Verdict) -> Verdict | None:
+    """What neither the user nor the plan named loses its approval in a thread with untrusted text in it."""
+    thread = thread_of(situation.brief, situation.done, situation.context)
+    thread = with_paths(thread, situation.call["args"], situation.effects, situation.context.root)
+    call = Call(
+        situation.call["name"], situation.call["args"], situation.effects, situation.brief["step"]["agent"]
+    )
+    found = concerns(call, situation.judged, thread)
+    if not found:
+        return None
+    worst = gravest(found)
+    why = f"{worst.why}: {worst.subject}" if worst.subject else worst.why
+    return Verdict(
+        decision="deny" if worst.level is Level.DENY else "ask",
+        rule=worst.rule,
+        why=why,
+        inside=verdict["inside"] and not any(finding.rule in LEAVES for finding in found),
+        read_only=False,
+        taint=max(thread.level, Trust.WORKSPACE.value),
+        sources=origins([finding.subject for finding in found], situation.done),
+    )
+
+
+STEPS: tuple[Tighten, ...] = (_wholesale, _unasked, _tainted)
+"""In this order; of equal decisions the last one's rule counts, and `--yes` never covers one of `taint`."""

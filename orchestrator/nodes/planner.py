@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.context import Context, enter
 from orchestrator.errors import ModelNonsense
+from orchestrator.nodes.taint import inherited
 from orchestrator.state import State, Step
 
 MOST = 6
@@ -54,7 +55,9 @@ async def planner(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     if not context.settings.plan or not needs_steps(request, route["agents"]):
         plan = [_only_step(route["agent"], request, replans)]
     else:
-        plan = await _drafted(state, context, failed) or [_only_step(route["agent"], request, replans)]
+        plan = _inheriting(await _drafted(state, context, failed), state) or [
+            _only_step(route["agent"], request, replans)
+        ]
     context.journal.write("plan", steps=plan, why=failed)
     return {"plan": [*_kept(state), *plan]}
 
@@ -85,6 +88,12 @@ def _kept(state: State) -> list[Step]:
     """The steps of the failed plan that are done; a replan builds on them."""
     done = {key for key, result in state.get("results", {}).items() if result["status"] == "done"}
     return [step for step in state.get("plan", []) if step["id"] in done]
+
+
+def _inheriting(plan: list[Step], state: State) -> list[Step]:
+    """Steps that were drafted in view of earlier results inherit what these were written from."""
+    level = inherited(state)["level"] if state.get("replans") else 0
+    return [{**step, "taint": level} for step in plan] if level else plan
 
 
 async def _drafted(state: State, context: Context, failed: str) -> list[Step]:

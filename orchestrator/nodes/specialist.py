@@ -14,7 +14,8 @@ from langgraph.runtime import Runtime
 
 from orchestrator.context import Context, enter
 from orchestrator.nodes.planner import next_step, prohibitions
-from orchestrator.state import Brief, SpecialistState, State, Step
+from orchestrator.nodes.taint import inherited, taint_of, unsecret_text
+from orchestrator.state import Brief, Result, SpecialistState, State, Step
 
 Subgraph = CompiledStateGraph[SpecialistState, Context, SpecialistState, SpecialistState]
 
@@ -34,11 +35,17 @@ def specialist(subgraph: Subgraph) -> Work:
         step = next_step(state)
         if step is None:
             return {}
-        journal = enter(runtime, "specialist", step=step["id"], agent=step["agent"]).journal
-        journal.show("step", status="started", goal=step["goal"])
-        end = await subgraph.ainvoke({"brief": brief(state, step)})
-        journal.write("step", goal=step["goal"], **end["result"])
-        return {"results": {step["id"]: end["result"]}}
+        context = enter(runtime, "specialist", step=step["id"], agent=step["agent"])
+        context.journal.show("step", status="started", goal=step["goal"])
+        given = brief(state, step)
+        end = await subgraph.ainvoke({"brief": given})
+        result = Result(
+            status=end["result"]["status"],
+            text=unsecret_text(end["result"]["text"], context.settings),
+            taint=taint_of(given, end.get("messages", [])),
+        )
+        context.journal.write("step", goal=step["goal"], **result)
+        return {"results": {step["id"]: result}}
 
     return work
 
@@ -54,4 +61,4 @@ def brief(state: State, step: Step) -> Brief:
     if step["goal"] != state["request"]:
         before += [f"the user said: {words}" for words in prohibitions(state["request"])]
     said = [str(message.text) for message in state["messages"] if isinstance(message, HumanMessage)]
-    return Brief(request=state["request"], step=step, before=before, said=said)
+    return Brief(request=state["request"], step=step, before=before, said=said, taint=inherited(state))

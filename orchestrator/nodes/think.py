@@ -16,6 +16,7 @@ from orchestrator.nodes.mending import proposal, question
 from orchestrator.nodes.messages import numbered
 from orchestrator.nodes.moves import next_move
 from orchestrator.nodes.prompts import brief_message, examples, system_prompt, tool_specs
+from orchestrator.nodes.receiving import fenced_results
 from orchestrator.nodes.rounds import is_move
 from orchestrator.settings import ModelSettings
 from orchestrator.state import Result, SpecialistState
@@ -59,7 +60,8 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     front = [system_prompt(agent, model.settings), *shown]
 
     async def ask(messages: list[AnyMessage]) -> AIMessage:
-        return await model.act(messages, specs, temperature=guide.warmth, without=guide.withheld)
+        fenced = fenced_results(messages, context.journal.run, small=small)
+        return await model.act(fenced, specs, temperature=guide.warmth, without=guide.withheld)
 
     prompt = Prompt(front, whole, specs)
     answer, cut = await answered(prompt, state.get("compaction"), model, context, ask)

@@ -13,8 +13,9 @@ from orchestrator.nodes.circles import counts, refusals, repeats
 from orchestrator.nodes.guidance import unfit, watches
 from orchestrator.nodes.messages import FINISH, last_answer
 from orchestrator.nodes.prompts import SMALL_RESULT_CHARACTERS
+from orchestrator.nodes.receiving import message_of
+from orchestrator.safety.provenance import OURS
 from orchestrator.state import SpecialistState
-from orchestrator.tools.results import cut
 
 
 async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -35,14 +36,10 @@ async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     runnable = [call for call in pending if str(call["id"]) not in results]
     watched = small and watches(step["goal"], message)
     results |= await run_all(runnable, state["verdicts"], context, watched=watched)
+    ran = {str(call["id"]): state["verdicts"][str(call["id"])] for call in runnable}
     limit = SMALL_RESULT_CHARACTERS if small else model.context_tokens * 3 // 4
     answers: list[AnyMessage] = [
-        ToolMessage(
-            cut(results[str(call["id"])], limit),
-            tool_call_id=str(call["id"]),
-            name=call["name"],
-            id=f"{call['id']}-result",
-        )
+        message_of(call, results[str(call["id"])], ran.get(str(call["id"])), context, limit=limit)
         for call in pending
     ]
     return {"messages": answers + _complaints(message), **counts(state, pending, refused, again)}
@@ -57,6 +54,7 @@ def _complaints(message: AIMessage) -> list[AnyMessage]:
             tool_call_id=str(call["id"]),
             name=call["name"] or "unknown",
             id=f"{call['id']}-result",
+            artifact=dict(OURS),
         )
         for call in message.invalid_tool_calls
     ]

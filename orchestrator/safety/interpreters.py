@@ -212,6 +212,7 @@ def inspect(examiner: Examiner, text: str, scene: Scene, subject: str, *, python
         examiner.doubt("code.unknown", "runs code that is not known before it runs")
     if signs.network:
         examiner.add("code.network", Level.ASK, "the code reaches the network", subject)
+        examiner.reaches.append(text)
     if signs.sql:
         examiner.add("code.sql", Level.ASK, "the code deletes or changes rows or tables", subject)
     for effect, target, tree in signs.changes:

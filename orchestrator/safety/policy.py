@@ -68,7 +68,7 @@ class Policy:
         found = self._paths(call)
         if effects.network:
             found = replace(found, findings=found.findings + _outgoing(arguments))
-        if not effects.is_read_only and not effects.paths:
+        if not effects.is_read_only and not effects.paths and effects.targets is None:
             why = f"{call.tool} changes something, and nothing says what"
             found = replace(
                 found, inside=False, findings=(*found.findings, Finding("tool.undeclared", Level.ASK, why))
@@ -194,6 +194,7 @@ class Policy:
             inside=inside,
             read_only=found.reads_only and found.inspects,
             findings=findings,
+            reaches=found.reaches,
         )
 
 

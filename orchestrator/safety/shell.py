@@ -14,6 +14,7 @@ from orchestrator.safety import (
     embedded,
     interpreters,
     queries,
+    reaching,
     readers,
     shellwords,
     targets,
@@ -105,6 +106,8 @@ class Examined:
     inspects: bool
     """It changes nothing, runs nothing that the workspace configures, and sends nothing."""
     inside: bool
+    reaches: tuple[str, ...] = ()
+    """Commands and code in it that would reach another machine, whole."""
 
     @property
     def level(self) -> Level:
@@ -128,11 +131,13 @@ class Examiner:
         self.walk = Walk(self)
         self.findings: list[Finding] = []
         self.reads_only = self.inspects = self.inside = True
+        self.reaches: list[str] = []
 
     def result(self) -> Examined:
         """What was collected."""
         inspects = self.inspects and self.reads_only
-        return Examined(tuple(dict.fromkeys(self.findings)), self.reads_only, inspects, self.inside)
+        findings, reaches = tuple(dict.fromkeys(self.findings)), tuple(dict.fromkeys(self.reaches))
+        return Examined(findings, self.reads_only, inspects, self.inside, reaches)
 
     def add(self, rule: str, level: Level, why: str, subject: str = "") -> None:
         """Record a finding that is on no path."""
@@ -186,6 +191,7 @@ class Examiner:
             return
         if re.match(r"/dev/(tcp|udp)/", target):
             self.add("net.raw", Level.ASK, "opens a raw connection", target)
+            self.reaches.append(target.replace("/", " ").strip())
         elif operator in {"<", "<&"}:
             self.change("read", target, scene)
         else:
@@ -228,7 +234,7 @@ class Examiner:
             is_question |= asked and rule.severity >= Level.ASK and rule.id.startswith(_SERVICES)
             is_question |= rule.id.startswith(_ASKABLE) and readers.asks_only(name, argv[1:], self.book)
             is_local = rule.id == "http.fetch" or name == "openssl"
-            if is_question or (is_local and stays_here(argv[1:])):
+            if is_question or (is_local and reaching.stays_here(argv[1:])):
                 continue
             self.found(Finding(rule.id, rule.severity, rule.why, _shown(subject), loss=rule.loss))
             self.inside &= not rule.leaves
@@ -343,11 +349,14 @@ class Examiner:
             self.add(
                 "database.script", Level.ASK, "runs statements that are not known before they run", subject
             )
+        argv = invocation.argv[1:]
+        if reaching.reaches(name, argv, self.book) and not reaching.stays_here(argv):
+            self.reaches.append(subject)
         if name not in _SENDERS:
             return False
         if any(UNKNOWN in item for item in invocation.argv[1:]):
             self.add("net.carries", Level.ASK, "sends something that is not known before it runs", subject)
-        return stays_here(invocation.argv[1:])
+        return reaching.stays_here(invocation.argv[1:])
 
     def find(self, invocation: Invocation, subject: str) -> bool:
         """`find` with actions: they meet what lies below its starting points."""
@@ -385,13 +394,6 @@ class Examiner:
         entry = readers.entry(name, invocation.argv[1:], self.book)
         self.inspects &= entry is not None and entry.inspect
         return entry is not None
-
-
-def stays_here(arguments: list[str]) -> bool:
-    """Whether every address among the arguments is this machine's own."""
-    urls = [item for item in arguments if "://" in item or re.match(r"localhost|127\.|\[::1\]", item)]
-    here = re.compile(r"([a-z]+://)?(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(/.*)?")
-    return bool(urls) and all(here.fullmatch(url) for url in urls)
 
 
 def _shown(text: str) -> str:

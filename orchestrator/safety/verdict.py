@@ -69,6 +69,8 @@ class Judgement:
     read_only: bool = False
     """The command only reads, with programs that run nothing else: the `inspect` view is safe for it."""
     findings: tuple[Finding, ...] = ()
+    reaches: tuple[str, ...] = ()
+    """Commands and code in it that would reach another machine, whole."""
 
 
 def spelt(level: Level) -> str:

@@ -176,7 +176,13 @@ FETCH_URL = Tool(
     arguments=FetchUrlArguments,
     run=fetch_url,
     effects=Effects(
-        reads=False, writes=False, executes=False, reversible=True, repeatable=True, output=Trust.WEB
+        reads=False,
+        writes=False,
+        executes=False,
+        reversible=True,
+        repeatable=True,
+        targets=("url",),
+        output=Trust.WEB,
     ),
     seconds=SECONDS + 15,
     tokens=7_000,

@@ -134,7 +134,13 @@ WEB_SEARCH = Tool(
     arguments=WebSearchArguments,
     run=web_search,
     effects=Effects(
-        reads=False, writes=False, executes=False, reversible=True, repeatable=True, output=Trust.WEB
+        reads=False,
+        writes=False,
+        executes=False,
+        reversible=True,
+        repeatable=True,
+        targets=(),
+        output=Trust.WEB,
     ),
     seconds=SECONDS + 15,
 )

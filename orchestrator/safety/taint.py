@@ -1,0 +1,150 @@
+"""Judge a call in view of the texts in its thread: who named the host that it reaches, the file it deletes?
+
+A host, a recipient, a deleted file has to come from the user's words, the plan, the settings or a trusted
+result; what only an untrusted text can have named is a question for a person. A finding in here makes a
+verdict stricter or nothing; no scanner takes part, so a text gains nothing by looking harmless.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from orchestrator.effects import Trust
+from orchestrator.redaction import REDACTED
+from orchestrator.safety import outgoing
+from orchestrator.safety.naming import names, names_file, words
+from orchestrator.safety.thread import Thread, strings
+from orchestrator.safety.verdict import Call, Finding, Judgement, Level, printable
+
+LEAVES = frozenset({
+    "taint.secret",
+    "taint.after-secret",
+    "taint.host",
+    "taint.data",
+    "taint.recipient",
+    "taint.asked",
+})
+"""Rules on what goes out of the machine: `--yes` never covers them."""
+DELETES = re.compile(r"delete|discard|clean|forget|remove|wipe|empty|prune|drop")
+_GUIDES = re.compile(
+    r"(?:^|/)(?:AGENTS?|CLAUDE|GEMINI|COPILOT|SKILL)\.md$|(?:^|/)(?:orchestrator|policy|agents?|mcp|settings)\.(?:ya?ml|toml|json)$"
+    r"|(?:^|/)(?:agents|graphs|\.github|\.gitlab|\.circleci|\.claude|\.cursor|\.codex|\.vscode|\.husky|\.orc)/"
+    r"|(?:^|/)\.(?:cursorrules|windsurfrules|envrc|gitlab-ci\.yml|pre-commit-config\.yaml|mcp\.json|gitattributes|gitmodules)$"
+    r"|(?:^|/)\.(?:bash\w*|profile|zsh\w*|zprofile|inputrc|vimrc|exrc|gitconfig|npmrc|pypirc|netrc)$"
+    r"|(?:^|/)(?:sitecustomize|usercustomize|conftest)\.py$|(?:^|/)copilot-instructions\.md$",
+    re.IGNORECASE,
+)
+"""Files that tell agents, editors or build servers what to do."""
+
+
+def concerns(call: Call, judged: Judgement, thread: Thread) -> tuple[Finding, ...]:
+    """Why a call is to be asked or denied in this thread; usually nothing."""
+    found = [*_masked(call, thread)]
+    if call.effects.network or judged.reaches:
+        found += outgoing.concerns(call, judged.reaches, thread)
+    if thread.level >= Trust.WORKSPACE:
+        found += _losses(call, judged, thread)
+        found += _asked(judged, thread)
+        found += _guides(call, judged, thread)
+    return tuple(found)
+
+
+def _masked(call: Call, thread: Thread) -> Iterator[Finding]:
+    """A file is not written with the mark that stands for a secret: that would destroy the secret."""
+    effects = call.effects
+    written = [
+        text for name, value in call.arguments.items() if name not in effects.paths for text in strings(value)
+    ]
+    is_shown = any(REDACTED in text for text in thread.read)
+    if effects.writes and not effects.executes and is_shown and any(REDACTED in text for text in written):
+        why = f"{REDACTED} stands for a secret that is not shown; change other lines only"
+        yield Finding("taint.masked", Level.DENY, why)
+
+
+def _losses(call: Call, judged: Judgement, thread: Thread) -> Iterator[Finding]:
+    """Deletions of what nobody named who may."""
+    for target in [*_deleted(call, thread), *_lost(judged)]:
+        is_own = target.removeprefix("./") in thread.own
+        if is_own or names_file(thread.said, target) or _is_delegated(target, judged, thread):
+            continue
+        shown = printable(target)
+        if thread.only_looks:
+            yield Finding(
+                "taint.unasked", Level.ASK, "it loses something, and the request only asks to look", shown
+            )
+        else:
+            yield Finding("taint.loss", Level.ASK, "it deletes what neither you nor the plan named", shown)
+
+
+def _is_delegated(target: str, judged: Judgement, thread: Thread) -> bool:
+    """Whether a file that the user named lists the target, in a request that wants something changed."""
+    return judged.inside and not thread.only_looks and names(thread.delegated, target)
+
+
+def _deleted(call: Call, thread: Thread) -> Iterator[str]:
+    """What a file tool deletes or empties; of unknown tools that destroy, every argument that says what."""
+    effects, arguments = call.effects, call.arguments
+    if not effects.writes or effects.executes:
+        return
+    is_deletion = re.search(r"delete|remove|rm\b", call.tool)
+    empties = "content" in arguments and not str(arguments["content"]).strip()
+    for name in effects.paths:
+        for path in strings(arguments.get(name)):
+            there = path in thread.exists
+            if is_deletion or (there and (empties or (thread.only_looks and call.tool != "move_file"))):
+                yield path
+    if not effects.paths and not effects.reversible and not effects.network:
+        for name in effects.targets or arguments:
+            yield from strings(arguments.get(name))
+
+
+def _lost(judged: Judgement) -> Iterator[str]:
+    """What a command deletes or overwrites, by its findings."""
+    for finding in judged.findings:
+        is_loss = "delete" in finding.rule or (finding.loss == "yes" and finding.level >= Level.SNAPSHOT)
+        if not is_loss or finding.level is Level.DENY or not finding.target:
+            continue
+        if finding.subject.startswith("find ") and re.search(r"\s-delete|-exec", finding.subject):
+            yield from _selected(finding)
+        else:
+            yield finding.target
+
+
+def _selected(finding: Finding) -> Iterator[str]:
+    """What a `find` picks: the names that it looks for, else the folder that it starts in."""
+    patterns = re.findall(r"-i?(?:name|path|wholename)\s+(\S+)", finding.subject)
+    if patterns:
+        yield from patterns
+    elif not finding.target.endswith("/selected"):
+        yield finding.target
+
+
+def _asked(judged: Judgement, thread: Thread) -> Iterator[Finding]:
+    """What the policy asks anyway: `--yes` covers it only where the user's words speak of it."""
+    if judged.decision != "ask":
+        return
+    said = {word for text in thread.said for word in words(text)}
+    for finding in judged.findings:
+        if finding.level is not Level.ASK or finding.target:
+            continue
+        own = {word for word in words(finding.subject) if len(word) > 3}
+        if not own & said:
+            yield Finding("taint.asked", Level.ASK, finding.why, finding.subject)
+
+
+def _guides(call: Call, judged: Judgement, thread: Thread) -> Iterator[Finding]:
+    """Changes of files that give orders to agents, editors or build servers."""
+    written = [
+        finding.target for finding in judged.findings if "write" in finding.rule or "move" in finding.rule
+    ]
+    if call.effects.writes and not call.effects.executes:
+        written += [path for name in call.effects.paths for path in strings(call.arguments.get(name))]
+    for path in written:
+        if (
+            _GUIDES.search(path)
+            and not names(thread.said, path)
+            and not names(thread.said, path.rpartition("/")[2])
+        ):
+            why = "it changes a file that tells agents or tools what to do, and you did not name it"
+            yield Finding("taint.guide", Level.ASK, why, printable(path))
