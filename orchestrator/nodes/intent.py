@@ -47,6 +47,12 @@ _CHANGE = re.compile(
     r"|añad|borra|cambi)",
     re.I,
 )
+_SOME = re.compile(
+    r"\b(?:all|every|any|each|files|folders|copies|duplicate\w*|empty|unused|old|older|oldest|new\w*|larg\w+|big\w+"
+    r"|small\w+|stray|leftover\w*|alle|jede\w*|dateien|ordner|leere\w*|doppelt\w*|alte\w*|größer\w*|tous|toutes"
+    r"|fichiers|dossiers|vides|anciens|todos|todas|archivos|carpetas|vac[ií]os|antiguos)\b",
+    re.I,
+)
 _LOOK = re.compile(
     r"\s*(?:please |can you |could you |bitte |kannst du )?(?:summari[sz]e|sum up|read|show|list|explain"
     r"|describe|tell|count|find|search|look (?:up|into|at|for)|check|compare|print|give me|fass|lies"
@@ -83,6 +89,11 @@ def only_looks(request: str) -> bool:
     """Whether a request plainly asks for no change: a question, or to read, show or sum up."""
     is_look = _QUESTION.match(request) or _LOOK.match(request)
     return is_look is not None and not _CHANGE.search(request) and not asks_for_deletion(request)
+
+
+def leaves_choice(request: str) -> bool:
+    """Whether the user asks to delete by a property, so that which files those are has to be looked up."""
+    return asks_for_deletion(request) and _SOME.search(request) is not None
 
 
 def beyond_yes(rules: Iterable[str], request: str, *, is_read_only: bool) -> str:

@@ -17,7 +17,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 
 from orchestrator.context import Context
 from orchestrator.effects import Effects, Trust
-from orchestrator.nodes.intent import only_looks
+from orchestrator.nodes.intent import leaves_choice, only_looks
 from orchestrator.nodes.messages import FINISH
 from orchestrator.redaction import redact, secrets_of
 from orchestrator.safety.naming import host_of, names
@@ -28,6 +28,11 @@ from orchestrator.state import Brief, State, Taint
 
 _LINK = re.compile(r"(?m)^\d+\. .*\n   (https?://\S+)$")
 """The address of a result as web_search prints it; what a page says of itself stands on other lines."""
+_PLAIN = r"(?:(?!-exec|-ok)[^|;&`$<>\n])*"
+_LISTING = re.compile(
+    rf"\s*(?:ls|find|du|stat|tree|(?:md5|sha\d+)sum)\b{_PLAIN}(?:\|\s*(?:sort|head|tail|uniq)\b{_PLAIN})*"
+)
+"""A command that prints names and figures of files, and nothing of what they hold."""
 
 
 def secret_values(settings: Settings) -> tuple[str, ...]:
@@ -82,7 +87,10 @@ def thread_of(brief: Brief, messages: Sequence[AnyMessage], context: Context) ->
     links: set[str] = set()
     reached: set[str] = set()
     own: set[str] = set()
-    read, foreign, delegated = [], [], []
+    read: list[str] = []
+    foreign: list[str] = []
+    delegated: list[str] = []
+    listings: list[str] = []
     for message, mark in _results(messages):
         call, text = calls.get(message.tool_call_id), message.text
         arguments = call["args"] if call else {}
@@ -98,8 +106,12 @@ def thread_of(brief: Brief, messages: Sequence[AnyMessage], context: Context) ->
             reached.add(host_of(str(arguments.get("url", ""))))
         if message.name == "write_file":
             own.add(str(arguments.get("path", "")).removeprefix("./"))
+        if message.name == "list_files" or _LISTING.fullmatch(str(arguments.get("command", ""))):
+            listings.append(text)
         if message.name == "read_file" and _is_named(str(arguments.get("path", "")), said):
             delegated.append(text)
+    if taint["level"] <= Trust.WORKSPACE and leaves_choice(brief["request"]):
+        delegated += [*listings, _listed(messages)]
     return Thread(
         level=taint["level"],
         secret=taint["secret"],

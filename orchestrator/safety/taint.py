@@ -27,6 +27,8 @@ LEAVES = frozenset({
 })
 """Rules on what goes out of the machine: `--yes` never covers them."""
 DELETES = re.compile(r"delete|discard|clean|forget|remove|wipe|empty|prune|drop")
+_REPLACES = re.compile(r"\s*(?::|(?:truncate|mv|true|shred|dd)\b|(?:cat|cp)\s+/dev/null\b)")
+"""Commands that leave nothing of what a file held; an editor such as `sed -i` changes a part of it."""
 _GUIDES = re.compile(
     r"(?:^|/)(?:AGENTS?|CLAUDE|GEMINI|COPILOT|SKILL)\.md$|(?:^|/)(?:orchestrator|policy|agents?|mcp|settings)\.(?:ya?ml|toml|json)$"
     r"|(?:^|/)(?:agents|graphs|\.github|\.gitlab|\.circleci|\.claude|\.cursor|\.codex|\.vscode|\.husky|\.orc)/"
@@ -64,7 +66,7 @@ def _masked(call: Call, thread: Thread) -> Iterator[Finding]:
 
 def _losses(call: Call, judged: Judgement, thread: Thread) -> Iterator[Finding]:
     """Deletions of what nobody named who may."""
-    for target in [*_deleted(call, thread), *_lost(judged)]:
+    for target in [*_deleted(call, thread), *_lost(judged, thread)]:
         is_own = target.removeprefix("./") in thread.own
         if is_own or names_file(thread.said, target) or _is_delegated(target, judged, thread):
             continue
@@ -99,10 +101,14 @@ def _deleted(call: Call, thread: Thread) -> Iterator[str]:
             yield from strings(arguments.get(name))
 
 
-def _lost(judged: Judgement) -> Iterator[str]:
-    """What a command deletes or overwrites, by its findings."""
+def _lost(judged: Judgement, thread: Thread) -> Iterator[str]:
+    """What a command deletes, empties or replaces, by its findings; of one that only looks, edits too."""
     for finding in judged.findings:
-        is_loss = "delete" in finding.rule or (finding.loss == "yes" and finding.level >= Level.SNAPSHOT)
+        is_replaced = finding.loss == "yes" and finding.level >= Level.SNAPSHOT
+        # A redirection alone has nothing but its target for a subject.
+        is_whole = _REPLACES.match(finding.subject) or finding.subject == finding.target
+        is_loss = is_replaced and (thread.only_looks or is_whole)
+        is_loss = is_loss or "delete" in finding.rule
         if not is_loss or finding.level is Level.DENY or not finding.target:
             continue
         if finding.subject.startswith("find ") and re.search(r"\s-delete|-exec", finding.subject):

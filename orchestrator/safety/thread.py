@@ -28,7 +28,8 @@ class Thread:
     own: frozenset[str] = frozenset()
     """Files that the specialist wrote in this step."""
     delegated: tuple[str, ...] = ()
-    """Files that the user named and that were read: they may say what to delete in the workspace."""
+    """Texts that may say what to delete in the workspace: of files that the user named, or listings where
+    the user left the choice."""
     listed: str = ""
     """The names of files that its brief lists."""
     secrets: tuple[str, ...] = ()
