@@ -39,24 +39,24 @@ def code(body: str) -> Say:
 def test_a_failing_check_is_run_first_and_after_each_change_and_vain_tries_are_undone(desk: Desk) -> None:
     desk.write("circle.py", WRONG)
     desk.write("test_circle.py", TEST)
-    script = [code("3 * r + 0"), code("3 * r * r"), Call("finish", answer="repaired")]
+    script = [code("3 * r + 0"), code("3 * r * r")]
     turn = desk.work("@coder test_circle.py fails, repair circle.py", script, model=SMALL)
-    assert turn.answer == "repaired"
+    assert turn.answer.startswith("circle.py: repaired, `python3 test_circle.py` passes now.")
     assert "AssertionError" in turn.requests[0].last
     assert "return 3 * r\n" in turn.requests[1].last
     check = "python3 test_circle.py"
     tried = [check, "write_file", check]
     assert commands(desk) == ["read_file", "read_file", *tried, "write_file", *tried[1:]]
     assert desk.text("circle.py") == WRONG.replace("3 * r", "3 * r * r")
-    assert [request["temperature"] for request in turn.requests] == [0.0, 0.4, 0.0]
+    assert [request["temperature"] for request in turn.requests] == [0.0, 0.4]
 
 
 def test_a_change_that_brings_the_check_nearer_is_kept(desk: Desk) -> None:
     desk.write("circle.py", "def area(r):\n    return 4 * r\n")
     desk.write("test_circle.py", TEST)
-    script = [code("3 * r"), code("3 * r * r"), Call("finish", answer="repaired")]
+    script = [code("3 * r"), code("3 * r * r")]
     turn = desk.work("@coder test_circle.py fails, repair circle.py", script, model=SMALL)
-    assert turn.answer == "repaired"
+    assert turn.answer.startswith("circle.py: repaired, `python3 test_circle.py` passes now.")
     assert "return 3 * r\n" in turn.requests[1].last
     assert "line 4" in turn.requests[1].last
 
@@ -67,7 +67,6 @@ def test_the_check_itself_is_not_changed_to_make_it_pass(desk: Desk) -> None:
     script = [
         edit("== 12", "== 6", "test_circle.py"),
         edit("3 * r", "3 * r * r"),
-        Call("finish", answer="repaired"),
     ]
     turn = desk.work("@coder make test_circle.py pass", script, model=SMALL)
     assert "The mistake is in circle.py" in turn.requests[1].last
@@ -77,19 +76,36 @@ def test_the_check_itself_is_not_changed_to_make_it_pass(desk: Desk) -> None:
 def test_words_without_code_are_a_try_in_vain(desk: Desk) -> None:
     desk.write("circle.py", WRONG)
     desk.write("test_circle.py", TEST)
-    script = [Say("It looks right to me."), code("3 * r * r"), Call("finish", answer="repaired")]
+    script = [Say("It looks right to me."), code("3 * r * r")]
     turn = desk.work("@coder make test_circle.py pass", script, model=SMALL)
-    assert [request["temperature"] for request in turn.requests] == [0.0, 0.4, 0.0]
-    assert turn.answer == "repaired"
+    assert [request["temperature"] for request in turn.requests] == [0.0, 0.4]
+    assert turn.answer.startswith("circle.py: repaired, `python3 test_circle.py` passes now.")
 
 
 def test_an_answer_is_not_taken_while_the_check_fails(desk: Desk) -> None:
     desk.write("circle.py", WRONG + "# a long story\n" * 200)
     desk.write("test_circle.py", TEST)
-    script = [Call("finish", answer="done"), edit("3 * r", "3 * r * r"), Call("finish", answer="repaired")]
+    script = [Call("finish", answer="done"), edit("3 * r", "3 * r * r")]
     turn = desk.work("@coder make test_circle.py pass", script, model=SMALL)
     assert "python3 test_circle.py still fails" in turn.requests[1].last
-    assert turn.answer == "repaired"
+    assert turn.answer.startswith("circle.py: repaired, `python3 test_circle.py` passes now.")
+
+
+def test_a_task_that_wants_more_than_a_repair_is_ended_by_the_model(desk: Desk) -> None:
+    desk.write("circle.py", WRONG)
+    desk.write("test_circle.py", TEST)
+    script = [code("3 * r * r"), Call("finish", answer="area() forgot to square r")]
+    turn = desk.work(
+        "@coder repair circle.py so that test_circle.py passes and tell me why", script, model=SMALL
+    )
+    assert turn.answer == "area() forgot to square r"
+
+
+def test_the_answer_to_a_repair_shows_what_changed(desk: Desk) -> None:
+    desk.write("circle.py", WRONG)
+    desk.write("test_circle.py", TEST)
+    turn = desk.work("@coder fix circle.py", [code("3 * r + 0"), code("3 * r * r")], model=SMALL)
+    assert turn.answer.splitlines()[1:] == ["-    return 3 * r", "+    return 3 * r * r"]
 
 
 STACK = "class Stack:\n    def push(self, x):\n        self.x = x\n\n    def pop(self):\n        return 0\n"

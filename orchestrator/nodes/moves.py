@@ -15,9 +15,10 @@ from langchain_core.messages.tool import ToolCall
 
 from orchestrator.nodes.imports import failed_script, forgotten, import_place
 from orchestrator.nodes.intent import asks_for_change
+from orchestrator.nodes.messages import FINISH
 from orchestrator.nodes.proof import is_small_file, named_in, proof_of, sources_of
 from orchestrator.nodes.renames import places, renaming
-from orchestrator.nodes.repair import UNDONE, Calls, asks_for_repair, check_of, judged
+from orchestrator.nodes.repair import UNDONE, Calls, asks_for_repair, check_of, judged, repaired
 from orchestrator.nodes.rounds import MOVE, changed, is_run_of, passed, rounds_of
 from orchestrator.state import Brief
 
@@ -94,9 +95,12 @@ def _after(history: Sequence[AnyMessage], goal: str, root: Path) -> Calls | None
     if message.text != UNDONE and (wrote := changed(message, results)):
         command = check or _first_run(str(wrote[-1]["args"].get("path", "")), goal, root)
         return ("see if it works now", [_run(command)]) if command else None
-    if check and is_run_of(check, message) and not passed(results[-1]):
+    if not check or not is_run_of(check, message):
+        return None
+    if not passed(results[-1]):
         return judged(history, check)
-    return None
+    answer = repaired(goal, history, check)
+    return ("the check passes", [(FINISH, {"answer": answer})]) if answer else None
 
 
 def _with_import(message: AIMessage, output: str, root: Path) -> Calls | None:

@@ -7,6 +7,7 @@ the failing check, at a higher temperature.
 from __future__ import annotations
 
 import ast
+import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,13 @@ _REPORT = re.compile(
 _ABOUT_TEST = re.compile(
     r"\b(?:chang|updat|adapt|adjust|edit|extend|rewrit)\w* (?:the |this |that )?(?:test|check|expect)", re.I
 )
+_MORE = re.compile(
+    r"\b(?:then|also|why|explain|tell|show|say|report|what|which|add|write|creat|commit|document|dann|auch|warum|erklär"
+    r"|sag|zeig|puis|aussi|pourquoi|expli|dis|luego|también|dime)",
+    re.I,
+)
+"""Words of a task that wants more than a repair."""
+MOST_SHOWN = 12
 _NOT = re.compile(r"\b(?:do not|don't|never|without|not)\b", re.I)
 _WHOLE = re.compile(r"\A(\S+): lines? 1(?:–(\d+))? of (\d+)\n")  # noqa: RUF001 - as read_file writes it
 
@@ -148,6 +156,28 @@ def judged(history: Sequence[AnyMessage], check: str) -> Calls | None:
     if any(text is None for text in originals.values()):
         return None
     return UNDONE, [("write_file", {"path": p, "content": text or ""}) for p, text in originals.items()]
+
+
+def repaired(goal: str, history: Sequence[AnyMessage], check: str) -> str:
+    """The answer when a check passes that failed before; empty when the task asks for more than that."""
+    rounds = rounds_of(history)
+    failures = [
+        at
+        for at, (message, results) in enumerate(rounds)
+        if is_run_of(check, message) and not passed(results[-1])
+    ]
+    if not failures or _MORE.search(goal) or is_question(goal):
+        return ""
+    calls = [call for message, results in rounds for call in changed(message, results)]
+    last = {str(call["args"]["path"]): str(call["args"].get("content", "")) for call in calls}
+    first = {path: _whole(rounds[:1], path) for path in last}
+    wrote = [path for path in last if first[path] is None or first[path] != last[path]]
+    lines = [f"{' and '.join(wrote)}: repaired, `{check}` passes now."]
+    for path in wrote:
+        before, after = (first[path] or "").splitlines(), last[path].splitlines()
+        rows = [*difflib.unified_diff(before, after, lineterm="", n=0)][2:] if before and after else []
+        lines += [row for row in rows if row.strip("+- ") and not row.startswith("@@")][:MOST_SHOWN]
+    return "\n".join(lines) if wrote else ""
 
 
 def _run(command: str) -> tuple[str, dict[str, str]]:

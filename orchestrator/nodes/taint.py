@@ -87,10 +87,7 @@ def thread_of(brief: Brief, messages: Sequence[AnyMessage], context: Context) ->
     links: set[str] = set()
     reached: set[str] = set()
     own: set[str] = set()
-    read: list[str] = []
-    foreign: list[str] = []
-    delegated: list[str] = []
-    listings: list[str] = []
+    read, foreign, delegated, listings = list[str](), list[str](), list[str](), list[str]()
     for message, mark in _results(messages):
         call, text = calls.get(message.tool_call_id), message.text
         arguments = call["args"] if call else {}
