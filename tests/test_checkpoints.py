@@ -75,6 +75,27 @@ def test_every_version_of_a_list_that_is_edited_all_over_comes_back(tmp_path: Pa
         assert values(saver, versions[-1][0])["messages"] == said
 
 
+def test_a_message_of_a_long_list_that_changes_in_place_is_stored_as_it_is(tmp_path: Path) -> None:
+    said = talk(100)
+    with saver_at(tmp_path) as saver:
+        at, expected = put(saver, {"messages": said}), []
+        for change in (
+            lambda: setattr(said[50], "content", "changed"),
+            lambda: said[0].additional_kwargs.update(more=[1]),
+            lambda: said[0].additional_kwargs["more"].append(2),
+            lambda: setattr(said[99], "extra", "kept"),
+            lambda: said.__setitem__(3, HumanMessage("other " * 20, id="m3")),
+            lambda: said.__delitem__(slice(10, 20)),
+        ):
+            change()
+            at = put(saver, {"messages": said}, at)
+            expected.append((at, [message.model_copy(deep=True) for message in said]))
+            assert values(saver)["messages"] == said
+    with saver_at(tmp_path) as saver:
+        for at, messages in expected:
+            assert values(saver, at)["messages"] == messages
+
+
 def test_what_a_caller_does_to_its_messages_is_its_own(tmp_path: Path) -> None:
     with saver_at(tmp_path) as saver:
         put(saver, {"messages": talk(9)})

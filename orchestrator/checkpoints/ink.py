@@ -6,6 +6,8 @@ Nothing is remembered before `committed` is called, so a transaction that fails 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 
 from orchestrator.checkpoints.caches import Caches
@@ -28,6 +30,8 @@ from orchestrator.checkpoints.nodes import (
 from orchestrator.checkpoints.primers import PART
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.checkpoints.values import Snapshot, Tree
+
+_number = attrgetter("number")
 
 
 class Ink:
@@ -92,9 +96,7 @@ class Ink:
         if type(tree) is list:
             # A list's parts do not branch, which their type does not say.
             parts: list[Any] = tree
-            items: list[Item] = [
-                part if type(part) is bytes else part.number or self._numbered(part) for part in parts
-            ]
+            items = self._items(parts)
             return [AS_LIST, items] if len(items) <= SHORT else self._list(items, before)
         if type(tree) is dict:
             old = self._dict_before(before)
@@ -104,6 +106,15 @@ class Ink:
             inside = before[1] if type(before) is list and before[0] == AS_SNAPSHOT else before
             return [AS_SNAPSHOT, self.place(tree.tree, inside)]
         raise TypeError(type(tree))
+
+    def _items(self, parts: list[Any]) -> list[Item]:
+        items: list[Any] = []
+        # Nearly all have a number already, and are taken over in one call.
+        with suppress(AttributeError):
+            items = list(map(_number, parts))
+        start = items.index(None) if None in items else len(items)
+        rest = (part if type(part) is bytes else self._numbered(part) for part in parts[start:])
+        return [*items[:start], *rest]
 
     def _node(self, number: Place) -> Node | None:
         if type(number) is not int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from operator import attrgetter, is_, itemgetter
 from sys import getrefcount
 from typing import Any, NamedTuple, TypeAlias
 
@@ -47,6 +48,9 @@ INLINE = 160
 INLINE_ITEM = 64
 """The same for one item of a list or dictionary."""
 _SEEN, _KNOWN, _TEXTS = 1 << 16, 1 << 16, 1 << 12
+_LISTED = 1 << 16
+_LONG = 64
+"""Items from which on a list is compared with the one before as a whole."""
 _LEAVES = 1 << 26
 """Bytes of decoded or unpacked elements that are kept, twice."""
 
@@ -64,6 +68,17 @@ class Leaf:
         self.content = content
         self.seen: Seen | None = None
         """The object that was handed out for it last."""
+
+
+class Known(NamedTuple):
+    """A long list of messages that was encoded lately; most of the next one is the same.
+
+    It holds what `Seen` holds already, and no message itself: who reads counts their references.
+    """
+
+    seen: list[Seen]
+    fields: list[dict[str, Any]]
+    elements: list[Tree]
 
 
 class Snapshot:
@@ -85,6 +100,8 @@ class Values:
         self._seen: dict[int, Seen] = {}
         """By identity; the entry holds the object, so that the number stays its own."""
         self._known: Recent[bytes, Element] = Recent(_KNOWN)
+        self._lists: Recent[int, Known] = Recent(_LISTED)
+        """By the identity of the first item."""
         self._texts: Recent[str, tuple[Element, int, int]] = Recent(_TEXTS)
         self._leaves: Recent[int, Leaf] = Recent(_LEAVES)
 
@@ -101,8 +118,30 @@ class Values:
         return self._encode_item(serde, value, INLINE)
 
     def _encode_list(self, serde: Serializer, items: list[Any]) -> Tree:
+        tree = self._encode_items(serde, items) if len(items) < _LONG else self._encode_long(serde, items)
+        if len(tree) <= INLINE and all(type(part) is bytes for part in tree):
+            whole = typed(serde.dumps_typed(items))
+            if len(whole) <= INLINE:
+                return whole
+        return tree
+
+    def _encode_long(self, serde: Serializer, items: list[Any]) -> list[Tree]:
+        known = self._lists.get(id(items[0])) or _NOTHING
+        same = _unchanged(known, items)
+        tree = [*known.elements[:same], *self._encode_items(serde, items[same:])]
+        seen, fields = known.seen[:same], known.fields[:same]
+        for item in items[same:]:
+            found = self._seen.get(id(item))
+            if found is None or found[0] is not item or type(found[1]) is not dict:
+                break
+            seen.append(found)
+            fields.append(found[1])
+        self._lists.put(id(items[0]), Known(seen, fields, tree), len(items))
+        return tree
+
+    def _encode_items(self, serde: Serializer, items: list[Any]) -> list[Tree]:
         # Written out, because this runs for every message of every step.
-        tree: list[Tree] = [
+        return [
             found[2]
             if found is not None
             and found[0] is item
@@ -110,11 +149,6 @@ class Values:
             else self._encode_item(serde, item, INLINE_ITEM)
             for item, found in zip(items, map(self._seen.get, map(id, items)), strict=True)
         ]
-        if len(tree) <= INLINE and all(type(part) is bytes for part in tree):
-            whole = typed(serde.dumps_typed(items))
-            if len(whole) <= INLINE:
-                return whole
-        return tree
 
     def _encode_dict(self, serde: Serializer, items: dict[str, Any]) -> Tree:
         tree = {
@@ -287,6 +321,22 @@ class Decoded(NamedTuple):
 
     messages: dict[int, BaseMessage]
     others: dict[int, Any]
+
+
+_NOTHING = Known([], [], [])
+_object, _extra, _dict = itemgetter(0), attrgetter("__pydantic_extra__"), attrgetter("__dict__")
+
+
+def _unchanged(known: Known, items: list[Any]) -> int:
+    """How many items at the start are those of a known list; 0 when one of them was changed.
+
+    Made of calls that go over the whole list at once: a loop in Python takes twice as long.
+    """
+    same = min(len(known.seen), len(items))
+    start = items[:same]
+    if not all(map(is_, map(_object, known.seen), start)) or any(map(_extra, start)):
+        return 0
+    return same if list(map(_dict, start)) == known.fields[:same] else 0
 
 
 def _references() -> int:
