@@ -391,4 +391,10 @@ def events_since(connection: sqlite3.Connection, since: float, kinds: tuple[Kind
 def _event(row: tuple[Any, ...]) -> Event:
     names = _COLUMNS.split(", ")
     values = dict(zip(names, row, strict=True))
-    return Event(**{**values, "branch": values["branch"] or "", "fields": json.loads(values["fields"])})
+    try:
+        return Event(**{**values, "branch": values["branch"] or "", "fields": json.loads(values["fields"])})
+    except (ValueError, TypeError):
+        raise StorageError(
+            f"event {values['seq']} of {values['run']} is damaged; `orc db verify` finds what else is: "
+            "restore a backup or remove the run"
+        ) from None

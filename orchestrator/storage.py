@@ -162,7 +162,7 @@ def open_state(root: Path) -> sqlite3.Connection:
         connection.execute("pragma journal_mode=wal")
         connection.execute("pragma synchronous=full")
         _migrate(connection)
-    except (OSError, sqlite3.Error, StorageError) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError, StorageError) as error:
         if connection is not None:
             connection.close()
         if isinstance(error, StorageError):
@@ -187,7 +187,8 @@ def explained(root: Path) -> Iterator[None]:
     """Turn what SQLite says of the state file into a StorageError with what to do."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        # The second one is what a damaged file makes of a message of the first.
         path = state_path(root)
         raise StorageError(f"cannot use {path}: {error}; {_advice(error, path)}") from None
 
@@ -204,6 +205,10 @@ def _advice(error: Exception, path: Path) -> str:
         return "it is not a state file of orc: move it away, and a new one is made"
     if "full" in str(error) or "space" in str(error) or _is_full(path.parent):
         return "free some disk space, then run the same command again"
+    if isinstance(error, UnicodeDecodeError) or "malformed" in str(error):
+        return "it is damaged: restore a backup, or move it away and a new one is made"
+    if "disk I/O" in str(error):
+        return "see whether the disk is full, at its limit for a file, or failing, then run the command again"
     return "check that the folder is writable and that no other program holds the file"
 
 

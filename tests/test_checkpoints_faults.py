@@ -153,3 +153,18 @@ def test_a_forged_row_runs_nothing(file: Path, tmp_path: Path, code: int) -> Non
         with pytest.raises(StorageError, match="damaged"):
             list(saver.list(None))
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("place", ["text", None, [0, 7], [1, [1]], [9, 1], [0, [[1]]], 10**9, {"a": 1}])
+def test_a_record_of_another_shape_is_a_clear_message(file: Path, place: object) -> None:
+    connection = sqlite3.connect(file)
+    kept = ormsgpack.packb({"v": 4, "ts": "", "channel_versions": {}, "versions_seen": {}})
+    plain = heads.record(("msgpack", kept), ("msgpack", b"\x80"), {"messages": place})
+    for (seq,) in connection.execute("select seq from ck_steps where kind<>1").fetchall():
+        connection.execute("update ck_steps set data=? where seq=?", (heads.shrink(plain, seq, None)[0], seq))
+    connection.commit()
+    connection.close()
+    with Checkpointer(file) as saver:
+        with pytest.raises(StorageError, match="damaged"):
+            values(saver)
+        assert saver.verify()

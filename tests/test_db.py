@@ -47,6 +47,7 @@ def test_a_sound_file_is_said_to_be_sound(desk: Desk) -> None:
         ("update events set fields='{}' where kind='tool_result'", "was changed"),
         ("delete from events where kind='verdict'", "was changed, or one before it is missing"),
         ("delete from events where seq=(select max(seq) from events)", "at its end are missing"),
+        ("update events set fields='{' where kind='exchange'", "is damaged"),
         ("update blobs set data=x'00'", "damaged"),
         ("delete from blobs", "is missing"),
         ("update ck_elements set data=x'00'", ""),

@@ -102,7 +102,7 @@ def test_a_read_only_folder_is_a_clear_message(desk: Desk, small_disk: Path) -> 
     assert "check that the folder is writable" in str(error)
 
 
-def test_a_forged_checkpoint_runs_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_forged_checkpoint_runs_nothing_and_is_named(desk: Desk) -> None:
     first = desk.work("@coder list", LISTS)
     assert first.outcome is not None
     marker = desk.root / "forged"
@@ -116,9 +116,10 @@ def test_a_forged_checkpoint_runs_nothing(desk: Desk, caplog: pytest.LogCaptureF
         connection.execute("update ck_steps set data=? where seq=?", (row, seq))
     connection.commit()
     connection.close()
-    with caplog.at_level("ERROR", "langgraph.checkpoint.serde.jsonplus"):
-        turn = desk.work("@coder list", LISTS, run=first.outcome.run)
-    assert turn.answer == "nothing here"
+    turn = desk.work("@coder list", LISTS, run=first.outcome.run)
+    assert isinstance(turn.error, StorageError)
+    assert "os.system" in str(turn.error)
+    assert desk.orc("db", "verify").code == 1
     assert not marker.exists()
 
 

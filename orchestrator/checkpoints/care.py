@@ -16,6 +16,7 @@ from orchestrator.checkpoints.elements import (
     Serializer,
     pack,
     read_number,
+    sound,
     spliced,
 )
 from orchestrator.checkpoints.heads import load
@@ -147,7 +148,8 @@ def _decode(rows: Rows, caches: Caches, serde: Serializer, row: tuple[int, int, 
 
 def _told(check: Callable[[], None], where: str) -> list[str]:
     try:
-        check()
+        with sound():
+            check()
     except StorageError as error:
         return [f"{where}: {error}"]
     return []

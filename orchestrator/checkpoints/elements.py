@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 import ormsgpack
@@ -121,6 +122,18 @@ def damaged(what: str) -> StorageError:
     return StorageError(
         f"the checkpoints are damaged: {what}; run `orc db verify`, then restore a backup or delete the run"
     )
+
+
+@contextmanager
+def sound() -> Iterator[None]:
+    """Around what reads rows: what a malformed one makes the code stumble over is damage too.
+
+    The records of checkpoints have no hash, so a bit may have turned in them.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, RecursionError, TypeError) as error:
+        raise damaged(f"a record makes no sense ({error})") from error
 
 
 class Hasher:

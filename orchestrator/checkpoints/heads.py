@@ -42,7 +42,7 @@ class Head(NamedTuple):
     def fields(self) -> tuple[tuple[str, bytes], tuple[str, bytes], dict[str, Place]]:
         """The checkpoint without values, its metadata, and the places of its values."""
         found = read_node(self.plain)
-        if type(found) is not list or len(found) != 5:
+        if type(found) is not list or tuple(map(type, found)) != (str, bytes, str, bytes, dict):
             raise damaged(f"checkpoint {self.seq}")
         return (found[0], found[1]), (found[2], found[3]), found[4]
 
@@ -103,7 +103,9 @@ def grow_writes(data: bytes, seq: int) -> Writes:
     mark, start = data[:1], 17 if data[:1] == _UUID else 1
     known = mark in {_UUID, _TEXT_ID}
     found = read_node(_inflate(data[start:], WRITES, seq) if known else _inflate(data, HEADS, seq))
-    if type(found) is not list or len(found) != 4:
+    if type(found) is not list or [type(each) for each in found[1:]] != [str, bool, list]:
+        raise damaged(f"writes {seq}")
+    if any(type(item) is not list or len(item) != 3 for item in found[3]):
         raise damaged(f"writes {seq}")
     if mark == _UUID:
         found[0] = str(UUID(bytes=data[1:17]))

@@ -18,6 +18,8 @@ AS_LIST, AS_DICT, AS_SNAPSHOT, AS_CHANGED = range(4)
 _NEAR = 24
 """Items in which a list may differ from one that has a row, without a row of its own."""
 
+_INSIDE: dict[Any, tuple[type, ...]] = {AS_LIST: (list,), AS_DICT: (dict,), AS_SNAPSHOT: (int, bytes, list)}
+
 
 class ListNode(NamedTuple):
     """A long list."""
@@ -100,7 +102,7 @@ def grow_dict(data: bytes, dict_at: Callable[[int], DictNode]) -> DictNode:
 
 def base_of(data: bytes) -> int:
     """The row before this one; 0 for none."""
-    return int(read_node(_unpacked(data))[0])
+    return int(_row(data)[0])
 
 
 def numbers_in(place: Any) -> list[int]:
@@ -129,7 +131,7 @@ def numbers_of(node: Node) -> list[int]:
 
 def named_in_row(data: bytes) -> set[int]:
     """All elements that a row needs: the version before, and those that are new in this one."""
-    base, *rest = read_node(_unpacked(data))
+    base, *rest = _row(data)
     if len(rest) == 3:
         found = {item for item in _sums(rest[2]) if type(item) is int}
     else:
@@ -138,19 +140,21 @@ def named_in_row(data: bytes) -> set[int]:
 
 
 def values_in(place: Any) -> Iterator[bytes]:
-    """All values that are written in a place itself."""
+    """All values that are written in a place itself; raises StorageError for what is no place."""
     if type(place) is bytes:
         yield place
-    elif type(place) is list and len(place) == 2:
+    elif type(place) is list and len(place) == 2 and type(place[1]) in _INSIDE.get(place[0], ()):
         tag, inside = place
         parts = inside if tag in {AS_LIST, AS_CHANGED} else inside.values() if tag == AS_DICT else [inside]
         for part in parts:
             yield from values_in(part)
+    elif type(place) is not int:
+        raise damaged("a value of unknown shape")
 
 
 def values_in_row(data: bytes) -> Iterator[bytes]:
     """All values that are written in a row itself."""
-    _, *rest = read_node(_unpacked(data))
+    _, *rest = _row(data)
     for place in rest[2] if len(rest) == 3 else rest[0].values():
         yield from values_in(place)
 
@@ -216,7 +220,16 @@ def _unpacked(data: bytes) -> bytes:
 
 
 def _unpack(data: bytes, length: int) -> Any:
+    found = _row(data)
+    if len(found) != length:
+        raise damaged("a list of unknown shape")
+    return found
+
+
+def _row(data: bytes) -> list[Any]:
+    """The fields of a list's row, or of a dictionary's."""
     found = read_node(_unpacked(data))
-    if type(found) is not list or len(found) != length:
+    shapes = {4: (int, int, int, list), 3: (int, dict, list)}
+    if type(found) is not list or tuple(map(type, found)) != shapes.get(len(found)):
         raise damaged("a list of unknown shape")
     return found

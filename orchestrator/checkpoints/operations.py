@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
 from orchestrator.checkpoints.caches import Caches, Tip
-from orchestrator.checkpoints.elements import Serializer
+from orchestrator.checkpoints.elements import Serializer, sound
 from orchestrator.checkpoints.heads import Head, Writes, record, shrink, shrink_writes
 from orchestrator.checkpoints.ink import Ink
 from orchestrator.checkpoints.lineage import lineage, steps_on, windows
@@ -152,5 +152,6 @@ class Change:
         self.caches = caches
 
     def apply(self, ink: Ink, caches: Caches) -> int:  # noqa: ARG002 - it needs no cache
-        self.work(ink)
+        with sound():
+            self.work(ink)
         return 0

@@ -13,7 +13,7 @@ from langgraph.checkpoint.base import CheckpointTuple, writes_sort_key
 from orchestrator.checkpoints import heads, lineage
 from orchestrator.checkpoints.caches import Memory, Tip
 from orchestrator.checkpoints.decoding import Decoder
-from orchestrator.checkpoints.elements import Serializer
+from orchestrator.checkpoints.elements import Serializer, sound
 from orchestrator.checkpoints.heads import grow_writes, load
 from orchestrator.checkpoints.lineage import Listed, Window
 from orchestrator.checkpoints.records import Records
@@ -65,7 +65,7 @@ class Reader:
         self, serde: Serializer, thread: str, ns: str, checkpoint_id: str | None
     ) -> CheckpointTuple | None:
         """One checkpoint, or the head without an id."""
-        with self._storage.reading() as rows:
+        with self._storage.reading() as rows, sound():
             places = lineage.windows(rows, lineage.lineage(rows, thread), ns)
             if checkpoint_id is None:
                 step = lineage.head(rows, places)
@@ -104,7 +104,7 @@ class Reader:
         self, decoder: Decoder, chunk: list[Found], wanted: Mapping[str, Any] | None
     ) -> list[tuple[CheckpointTuple, list[Write]]]:
         read = []
-        with self._storage.reading() as rows:
+        with self._storage.reading() as rows, sound():
             for found in chunk:
                 step = rows.step(found.listed.seq)
                 # A step may have been pruned since it was listed.

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from orchestrator.branches import Branch
 from orchestrator.errors import OrcError, StorageError, UsageError
-from orchestrator.events import broken_links, kept
+from orchestrator.events import broken_links, events_since, kept
 from orchestrator.mirror import forget
 from orchestrator.runs import RESUMABLE, Run, Runs
 from orchestrator.settings import Retention
@@ -34,11 +32,8 @@ def verify(root: Path, runs: Runs) -> list[str]:
     for (identifier,) in connection.execute("select id from runs").fetchall():
         found += broken_links(connection, identifier)
     for (digest,) in connection.execute("select digest from blobs").fetchall():
-        found += _told(partial(kept, connection, digest))
-    # In this order, so that what a run adds meanwhile is not taken for missing.
-    needed = _needed_blobs(connection)
-    have = {digest for (digest,) in connection.execute("select digest from blobs")}
-    found += [f"a recorded text ({digest}) is missing" for digest in needed - have]
+        found += _told(partial(_unreadable, connection, digest))
+    found += _told(partial(_missing_blobs, connection))
     with saver_of(root) as saver:
         found += saver.verify()
         threads = set(saver.threads())
@@ -215,29 +210,38 @@ def _forget(connection: sqlite3.Connection, run: str) -> None:
     connection.execute("commit")
 
 
+def _missing_blobs(connection: sqlite3.Connection) -> list[str]:
+    # In this order, so that what a run adds meanwhile is not taken for missing.
+    needed = _needed_blobs(connection)
+    have = {digest for (digest,) in connection.execute("select digest from blobs")}
+    return [f"a recorded text ({digest}) is missing" for digest in needed - have]
+
+
 def _needed_blobs(connection: sqlite3.Connection) -> set[str]:
     found: set[str] = set()
-    for (fields,) in connection.execute("select fields from events where kind='exchange'"):
-        value: dict[str, Any] = json.loads(fields)
+    for event in events_since(connection, 0.0, ("exchange",)):
+        value = event.fields
         found |= {*value["messages"], value["options"], value["response"]}
     return found
 
 
 def _needed_snapshots(connection: sqlite3.Connection) -> set[str]:
     found: set[str] = set()
-    kinds = "('snapshot', 'tool_intent', 'tool_result')"
-    for (fields,) in connection.execute(f"select fields from events where kind in {kinds}"):  # noqa: S608
-        value = json.loads(fields)
+    for event in events_since(connection, 0.0, ("snapshot", "tool_intent", "tool_result")):
+        value = event.fields
         found |= {str(value[name]) for name in ("id", "before", "after") if value.get(name)}
     return found
 
 
-def _told(check: Any) -> list[str]:
+def _unreadable(connection: sqlite3.Connection, digest: str) -> None:
+    kept(connection, digest)
+
+
+def _told(check: Callable[[], Iterable[str] | None]) -> list[str]:
     try:
-        check()
+        return list(check() or ())
     except OrcError as error:
         return [str(error)]
-    return []
 
 
 def _size(paths: Iterable[Path]) -> int:
