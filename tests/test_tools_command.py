@@ -13,6 +13,7 @@ import pytest
 from scripted_sandbox import Unconfined, context, use, use_with
 
 from orchestrator.errors import ToolError
+from orchestrator.tools import process
 from orchestrator.tools.base import call, parse
 from orchestrator.tools.registry import TOOLS
 
@@ -182,3 +183,12 @@ def test_code_that_reads_input_gets_the_end_of_it(tmp_path: Path) -> None:
 
 def test_long_code_fits(tmp_path: Path) -> None:
     assert "300000" in use("run_python", tmp_path, code=f"x = '{'y' * 300_000}'\nprint(len(x))")
+
+
+def test_a_command_that_fills_the_disk_with_many_files_is_stopped(tmp_path: Path) -> None:
+    script = 'for i in {1..200}; do head -c 1M /dev/zero > "f$i"; done; exec tail -f /dev/null'
+    room = process.Room(least_bytes=1 << 60, taken_bytes=32 << 20, every_seconds=0.05)
+    job = process.Job(["/bin/bash", "-c", script], tmp_path, 30, room=room)
+    ended = asyncio.run(process.run(job, asyncio.Event()))
+    assert (ended.code, ended.stopped) == (None, process.DISK)
+    assert ended.seconds < 20

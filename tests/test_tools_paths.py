@@ -113,6 +113,40 @@ def test_every_attack_of_the_corpus_is_answered_as_expected(
         assert outside(tmp_path) == before
 
 
+def trade_places(first: Path, second: Path, stop: threading.Event) -> None:
+    """Let two entries take each other's name, as fast as it goes."""
+    spare = first.with_name("spare")
+    while not stop.is_set():
+        with contextlib.suppress(OSError):
+            first.rename(spare)
+            second.rename(first)
+            spare.rename(second)
+
+
+RACING_WRITES = int(os.environ.get("ORC_RACING_WRITES", "300"))
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["openat2", "walk"])
+def test_no_racing_write_leads_out(by_hand: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by_hand:
+        monkeypatch.setattr(paths, "_OPENAT2", 100_000)
+    with world(tmp_path, ["file a/x", "race a/x ../../outside/victim.txt", "mkdir d"]) as root:
+        (root / "out").symlink_to("../outside")
+        stop = threading.Event()
+        trader = threading.Thread(target=trade_places, args=(root / "d", root / "out", stop))
+        trader.start()
+        before = outside(tmp_path)
+        try:
+            for number in range(RACING_WRITES // 2):
+                for path in ("a/x", f"d/{number % 7}.txt"):
+                    with contextlib.suppress(ToolError):
+                        attempt(root, "write", path)
+        finally:
+            stop.set()
+            trader.join()
+        assert outside(tmp_path) == before
+
+
 MORE = [
     ("read", "a\0b"),
     ("write", "a\nb"),

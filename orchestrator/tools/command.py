@@ -17,7 +17,7 @@ from orchestrator.sandbox import Confinement, View
 from orchestrator.sandbox.records import Kept
 from orchestrator.tools.base import Arguments, Tool, ToolContext
 from orchestrator.tools.paths import opened
-from orchestrator.tools.process import BY_USER, Ended, Job, environment, run, shell
+from orchestrator.tools.process import BY_USER, DISK, Ended, Job, environment, run, shell
 from orchestrator.tools.results import shaped
 from orchestrator.tools.walk import missing
 
@@ -150,7 +150,9 @@ def report(ended: Ended, context: ToolContext, name: str) -> str:
 def _ending(ended: Ended) -> str:
     took = f"({ended.seconds:.1f} s)"
     if ended.stopped:
-        hint = "; ask for more with seconds=, or do less at once" if ended.stopped != BY_USER else ""
+        hint = (
+            "; ask for more with seconds=, or do less at once" if ended.stopped not in {BY_USER, DISK} else ""
+        )
         return f"stopped {ended.stopped}{hint}; output so far:"
     code = ended.code or 0
     if code < 0:

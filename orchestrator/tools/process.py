@@ -23,6 +23,7 @@ GRACE_SECONDS = 0.8
 """Between the polite signal and the other one: a person who stops a run has the prompt within 2 s."""
 DRAIN_SECONDS = 0.4
 BY_USER = "by the user"
+DISK = "because it was filling the disk"
 _KEPT = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -111,6 +112,15 @@ def shell() -> str:
 
 
 @dataclass(frozen=True)
+class Room:
+    """When a command has filled the disk: little is free, and it was not so little when it began."""
+
+    least_bytes: int = 1 << 30
+    taken_bytes: int = 1 << 30
+    every_seconds: float = 0.5
+
+
+@dataclass(frozen=True)
 class Job:
     """What to run and for how long."""
 
@@ -119,6 +129,7 @@ class Job:
     seconds: float
     stdin: IO[bytes] | None = None
     """An open file; None gives the process an empty input."""
+    room: Room = Room()
 
 
 async def run(job: Job, cancel: asyncio.Event) -> Ended:
@@ -148,7 +159,7 @@ async def run(job: Job, cancel: asyncio.Event) -> Ended:
             for writer, _ in ends:
                 os.close(writer)
         try:
-            stopped = await _wait(process, job.seconds, cancel)
+            stopped = await _wait(process, job, cancel)
             # A child that was left behind holds the pipes: what is in them is read, the child is not awaited.
             _, held = await asyncio.wait([done for _, done in ends], timeout=DRAIN_SECONDS)
         finally:
@@ -183,18 +194,36 @@ def _pipe(stack: contextlib.ExitStack, stream: Stream) -> tuple[int, asyncio.Fut
     return writer, done
 
 
-async def _wait(process: asyncio.subprocess.Process, seconds: float, cancel: asyncio.Event) -> str:
+async def _wait(process: asyncio.subprocess.Process, job: Job, cancel: asyncio.Event) -> str:
     """Wait for the end and say why it was stopped, if it was."""
     ended, cancelled = asyncio.ensure_future(process.wait()), asyncio.ensure_future(cancel.wait())
+    filled = asyncio.ensure_future(_filled(job.cwd, job.room))
     try:
-        await asyncio.wait({ended, cancelled}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        waiting = {ended, cancelled, filled}
+        await asyncio.wait(waiting, timeout=job.seconds, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
             return ""
-        return BY_USER if cancelled.done() and cancelled.result() else f"after {seconds:g} s"
+        if filled.done():
+            return DISK
+        return BY_USER if cancelled.done() and cancelled.result() else f"after {job.seconds:g} s"
     finally:
         cancelled.cancel()
+        filled.cancel()
         if not ended.done():
             await _end(process.pid, ended)
+
+
+async def _filled(folder: Path, room: Room) -> None:
+    """Return when the disk of a folder has been filled since now: the kernel limits each file, not all."""
+    before = 0
+    with contextlib.suppress(OSError):
+        before = shutil.disk_usage(folder).free
+    while True:
+        await asyncio.sleep(room.every_seconds)
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(folder).free
+            if free < room.least_bytes and before - free > room.taken_bytes:
+                return
 
 
 async def _end(group: int, ended: asyncio.Future[int]) -> None:
