@@ -263,7 +263,7 @@ def test_hidden_characters_and_strange_hosts_are_shown_for_what_they_are(desk: D
 
 def test_the_terminal_offers_to_remember_and_wants_it_confirmed(desk: Desk) -> None:
     with desk.model([MADE, Say("reset")]), Terminal(desk, "run", "@coder reset") as terminal:
-        terminal.wait_for("decide later", seconds=40)
+        terminal.wait_for("decide later")
         assert "m = approve and remember" in terminal.seen
         terminal.type("m\n")
         terminal.wait_for("type yes")
@@ -271,6 +271,6 @@ def test_the_terminal_offers_to_remember_and_wants_it_confirmed(desk: Desk) -> N
         terminal.type("\n")
         terminal.wait_for("decide later", times=2)
         terminal.type("a\n")
-        done = terminal.end(40)
+        done = terminal.end()
     assert (done.code, done.out) == (0, "reset\n")
     assert desk.orc("approvals", "rules").out == ""

@@ -131,6 +131,19 @@ def test_the_key_that_seals_approvals_is_out_of_reach(
     assert done.stdout.split() == ["False"], done.stderr
 
 
+def test_in_a_home_folder_one_s_own_rules_stay_as_they_are(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = work / ".config" / "orc"
+    folder.mkdir(parents=True)
+    (folder / "policy.yaml").write_text("rules: []\n", "utf-8")
+    monkeypatch.setenv("ORC_CONFIG_DIR", str(folder))
+    file = str(folder / "policy.yaml")
+    done = python(work, f"print(len(open({file!r}).read()), flush=True)\nopen({file!r}, 'w')")
+    assert done.stdout.split() == ["10"]
+    assert "Read-only file system" in done.stderr
+
+
 def test_processes_outside_can_neither_be_seen_nor_traced(work: Path) -> None:
     space = Path("/proc/self/ns/pid").readlink()
     code = f"""

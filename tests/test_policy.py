@@ -51,6 +51,17 @@ def test_paths_outside_and_our_own_records_are_denied(tmp_path: Path, path: str)
     assert judge(tmp_path, "write_file", WRITE, path=path).decision == "deny"
 
 
+@pytest.mark.parametrize("kind", ["CONFIG", "DATA"])
+def test_one_s_own_settings_and_approvals_are_protected_in_a_home_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv(f"ORC_{kind}_DIR", str(tmp_path / "own" / "orc"))
+    for path in ("own/orc/policy.yaml", "own/./orc/approvals.db", str(tmp_path / "own/orc/x")):
+        assert judge(tmp_path, "write_file", WRITE, path=path).rule == "path.protected"
+    assert judge(tmp_path, "delete_file", WRITE, path="own", recursive=True).rule == "path.protected"
+    assert judge(tmp_path, "write_file", WRITE, path="own/notes").decision == "allow"
+
+
 def test_the_repository_s_own_records_are_not_written_by_file_tools(tmp_path: Path) -> None:
     assert judge(tmp_path, "write_file", WRITE, path=".git/hooks/pre-commit").decision == "deny"
     assert judge(tmp_path, "read_file", READ, path=".git/HEAD").decision == "allow"

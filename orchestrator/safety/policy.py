@@ -23,6 +23,7 @@ from orchestrator.safety.shell import Examined, Examiner, examine
 from orchestrator.safety.verdict import Call, Finding, Judgement, Level, gravest, printable
 from orchestrator.safety.words import Scene
 from orchestrator.sandbox import Sandbox
+from orchestrator.settings import config_dir, data_dir
 
 _URL_VALUE = 200
 """Longest value in the query of a URL that is fetched without asking."""
@@ -90,7 +91,8 @@ class Policy:
             for text in value if isinstance(value, list | tuple) else [value]:
                 if text is None:
                     continue
-                where = scope(str(text), scene)
+                ours = _is_ours(absolute(str(text), scene), deletes=deletes)
+                where = Scope.OURS if ours else scope(str(text), scene)
                 inside &= where in {Scope.INSIDE, Scope.ROOT, Scope.GIT}
                 findings += self._path(str(text), where, call, deletes=deletes)
         reads_only = call.effects.is_read_only
@@ -196,6 +198,13 @@ class Policy:
             findings=findings,
             reaches=found.reaches,
         )
+
+
+def _is_ours(path: str, *, deletes: bool) -> bool:
+    """Whether a path holds the user's own settings, trust or approvals: they may lie in the workspace too."""
+    place = Path(path)
+    own = (config_dir(), data_dir())
+    return any(place.is_relative_to(folder) or (deletes and folder.is_relative_to(place)) for folder in own)
 
 
 def _sentence(why: str, subject: str) -> str:

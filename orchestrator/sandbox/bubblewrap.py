@@ -18,6 +18,7 @@ from pathlib import Path
 from orchestrator.sandbox import Confinement, records, seccomp
 from orchestrator.sandbox.places import SECRET_NAME, Limits, hidden_from, tool_folders
 from orchestrator.sandbox.places import homes as own_homes
+from orchestrator.settings import config_dir
 
 _NOBODY = "65534"
 _CONTROL = (
@@ -164,6 +165,10 @@ def _masks(homes: list[Path], root: Path) -> list[str]:
             options += ["--tmpfs", str(place), "--remount-ro", str(place)]
         elif place.exists():
             options += ["--ro-bind", "/dev/null", str(place)]
+    # Rules and settings may be read; where someone works in their home, no command may change them.
+    settings = config_dir()
+    if settings.is_dir() and settings != root and settings.is_relative_to(root):
+        options += ["--ro-bind", str(settings), str(settings)]
     return options
 
 
