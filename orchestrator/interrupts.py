@@ -87,12 +87,15 @@ class Signals:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take both signals in the running event loop."""
+        """Take both signals in the running event loop; afterwards they do what they did before."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self.press, "Ctrl-C")
-        loop.add_signal_handler(signal.SIGTERM, self.press, "SIGTERM")
+        named = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+        earlier = {number: signal.getsignal(number) for number in named}
+        for number, name in named.items():
+            loop.add_signal_handler(number, self.press, name)
         try:
             yield
         finally:
-            loop.remove_signal_handler(signal.SIGINT)
-            loop.remove_signal_handler(signal.SIGTERM)
+            for number, handler in earlier.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)

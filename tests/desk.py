@@ -210,7 +210,10 @@ class Terminal:
         os.write(self._end, text.encode())
 
     def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
 
     def read(self, seconds: float) -> bool:
         """Read what is on the screen; False when the other end is closed."""

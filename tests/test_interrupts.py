@@ -141,13 +141,14 @@ def test_a_press_while_models_are_loaded_ends_without_a_traceback(desk: Desk) ->
     assert desk.work(None, [Call("list_files"), Say("nothing here")]).answer == "nothing here"
 
 
-def test_a_press_at_the_question_puts_it_off(desk: Desk) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_the_question_puts_it_off(desk: Desk, number: signal.Signals) -> None:
     with (
         desk.model([Call("run_command", command="git push --force")]),
         Terminal(desk, "run", "@coder push") as terminal,
     ):
-        terminal.wait_for("decide later")
-        terminal.interrupt()
+        terminal.wait_for("decide later", seconds=40)
+        terminal.signal(number)
         done = terminal.end()
     assert done.code == 3
     assert "Traceback" not in done.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -13,10 +14,11 @@ import pytest
 from desk import ORC, Desk, wait_for
 from scripted import Call, Calls, Say, Stall
 
+from orchestrator.documents import read_yaml, validate
 from orchestrator.events import Journal, Kind, Place, read_events
 from orchestrator.kinds import KINDS, schema
 from orchestrator.mirror import files_of
-from orchestrator.settings import Logs
+from orchestrator.settings import Logs, Settings
 from orchestrator.storage import open_state
 
 SCRIPT = [
@@ -168,3 +170,25 @@ def test_a_reader_that_goes_away_is_no_error(worked: Desk) -> None:
     )
     assert json.loads(done.stdout)["kind"] == "turn"
     assert "Traceback" not in done.stderr
+
+
+def test_what_the_page_says_of_settings_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "logs.md").read_text("utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for text in blocks:
+        path = tmp_path / "file.yaml"
+        path.write_text(text, "utf-8")
+        validate(read_yaml(path), Settings)
+
+
+def test_the_examples_of_the_page_run(worked: Desk) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "logs.md").read_text("utf-8")
+    lines = [line.partition("#")[0].partition("|")[0].strip() for line in page.splitlines()]
+    commands = [line.split()[1:] for line in lines if line.startswith("orc ")]
+    assert len(commands) == 6
+    run = worked.runs()[0].id
+    for command in commands:
+        words = [word.replace("r-7f3a/try-1", f"{run}/main").replace("r-7f3a", run) for word in command]
+        done = worked.orc(*words)
+        assert (done.code, bool(done.out)) == (0, "error" not in command), words

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import struct
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.effects import Effects
+from orchestrator.errors import StorageError
 
 POLL_SECONDS = 0.02
 """How often a file that another process writes is tried again."""
@@ -101,8 +103,12 @@ class Claims:
         if self._file is None or not places:
             yield
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("a") as file:
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            file = self._file.open("a")
+        except OSError as error:
+            raise StorageError(f"cannot use {self._file}: {error}; free some space, then go on") from None
+        with file:
             for place in places:
                 while not _locked(file.fileno(), place):  # noqa: ASYNC110 - the kernel tells nobody
                     await asyncio.sleep(POLL_SECONDS)
@@ -116,10 +122,17 @@ def _place(claim: Claim) -> int:
 
 
 def _locked(fd: int, place: int) -> bool:
-    """Lock one byte for this open file, which two tasks of a process do not share; False when it is taken."""
+    """Lock one byte for this open file, which two tasks of a process do not share; False when it is taken.
+
+    Where the system has no such locks, or the file system none at all, processes do not see each other.
+    """
+    if sys.platform != "linux":
+        return True
     wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
     except BlockingIOError:
         return False
+    except OSError:
+        return True
     return True
