@@ -29,7 +29,7 @@ def player(*drafts: Any) -> Any:
             return Fill(draft) if isinstance(draft, dict) else Say(draft)
         if request.wants == "text":
             return Say("n.txt holds 42 and has 3 bytes")
-        if request.last.startswith("exit code"):
+        if "exit code" in request.last:
             return Say("n.txt has 3 bytes")
         if request.last.startswith("wrote"):
             return Say("secret word: pumpernickel, n.txt written")
@@ -99,7 +99,7 @@ def test_a_failed_step_leads_to_one_replan_that_keeps_what_is_done(desk: Desk) -
         told = request.texts[1]
         if "Do only this part now: say how large" in told:
             return Call("run_command", command="wc -c n.txt")
-        if "with Python" in told and not request.last.startswith("exit"):
+        if "with Python" in told and "exit code" not in request.last:
             return Call("run_python", code="import os; print(os.path.getsize('n.txt'))")
         reply: Reply = plays(request)
         return reply

@@ -13,6 +13,7 @@ from langchain_core.messages.tool import ToolCall
 
 from orchestrator.context import Context
 from orchestrator.effects import WORST, Trust
+from orchestrator.nodes.rounds import WRITES
 from orchestrator.nodes.taint import secret_values
 from orchestrator.safety.fences import briefly_fenced, fenced, nonce
 from orchestrator.safety.provenance import OURS, Mark, mark_of, received
@@ -66,7 +67,8 @@ def fenced_results(messages: Sequence[AnyMessage], run: str, *, small: bool) -> 
 
 def _fenced(message: ToolMessage, run: str, *, small: bool) -> AnyMessage:
     mark, text = mark_of(message.artifact), message.text
-    if mark["trust"] < (Trust.WEB if small else Trust.WORKSPACE) or message.artifact is None:
+    says_what_it_did = message.name in WRITES and mark["trust"] < Trust.WEB
+    if mark["trust"] < (Trust.WEB if small else Trust.WORKSPACE) or says_what_it_did:
         return message
     marked = nonce(run, message.tool_call_id, text)
     odd = mark.get("odd") or []
