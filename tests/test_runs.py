@@ -11,11 +11,11 @@ from pathlib import Path
 
 import ormsgpack
 import pytest
-from desk import Desk
+from desk import KEY, Desk
 from scripted import Call, Say
 
 from orchestrator.branches import Seen
-from orchestrator.checkpoints import heads
+from orchestrator.checkpoints import heads, saver_of
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.events import seen_by
 from orchestrator.runs import Runs
@@ -172,3 +172,14 @@ def test_a_run_that_is_held_is_seen_as_it_is_by_then(desk: Desk) -> None:
     with pytest.raises(UsageError, match="did you mean"), runs.held(f"{made.id}0"):
         pass
     connection.close()
+
+
+def test_a_secret_in_a_result_is_kept_nowhere(desk: Desk) -> None:
+    desk.write("notes", f"the key is {KEY}\n")
+    script = [Call("read_file", path="notes"), Call("run_command", command="cat notes"), Say("a key")]
+    turn = desk.work("@coder what is in notes?", script)
+    assert turn.answer == "a key"
+    assert KEY not in json.dumps([request["messages"] for request in turn.requests])
+    with saver_of(desk.root) as saver:
+        assert KEY not in repr(list(saver.list(None)))
+    assert not any(KEY.encode() in path.read_bytes() for path in state_path(desk.root).parent.glob("state.db*"))
