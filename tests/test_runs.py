@@ -182,4 +182,6 @@ def test_a_secret_in_a_result_is_kept_nowhere(desk: Desk) -> None:
     assert KEY not in json.dumps([request["messages"] for request in turn.requests])
     with saver_of(desk.root) as saver:
         assert KEY not in repr(list(saver.list(None)))
-    assert not any(KEY.encode() in path.read_bytes() for path in state_path(desk.root).parent.glob("state.db*"))
+    assert not any(
+        KEY.encode() in path.read_bytes() for path in state_path(desk.root).parent.glob("state.db*")
+    )
