@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from desk import Desk, Turn
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripted import Call, Calls, Cut, Fill, Garbage, Reply, Request, Say, Script, Stall, Status
 
@@ -249,6 +249,7 @@ reviews_of_any_kind = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(reviews_of_any_kind, st.lists(st.text(max_size=80), max_size=3))
 def test_nothing_is_let_through_without_the_user_s_own_words(review: Review, said: list[str]) -> None:
     decision, _, _ = outcome(review, said)

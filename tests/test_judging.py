@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.nodes.judging import STRICTNESS, tightest
@@ -18,6 +18,7 @@ verdicts = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(verdicts, verdicts)
 def test_no_step_can_loosen_a_verdict(before: Verdict, proposed: Verdict) -> None:
     after = tightest(before, proposed)
@@ -28,6 +29,7 @@ def test_no_step_can_loosen_a_verdict(before: Verdict, proposed: Verdict) -> Non
     assert after["read_only"] <= before["read_only"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(verdicts, verdicts)
 def test_the_rule_that_is_shown_is_the_one_that_decided(before: Verdict, proposed: Verdict) -> None:
     after = tightest(before, proposed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.safety.verdict import printable
@@ -35,11 +35,13 @@ def test_a_character_that_shows_nothing_is_written_out(char: str) -> None:
     assert "hidden characters" in warnings(f"rm {char}x")[0]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text())
 def test_nothing_hidden_is_left_in_any_text(text: str) -> None:
     assert not [char for char in escaped(text) if is_hidden(char) and char != "\n"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text())
 def test_looking_at_hosts_never_fails(text: str) -> None:
     strange_hosts(f"curl https://{text}/ {text}.com xn--{text}.com")
