@@ -47,6 +47,10 @@ def test_one_that_is_barely_too_long_is_cut_and_one_that_is_long_is_kept(tmp_pat
     os.close(fd)
 
 
+def test_colours_of_a_command_leave_nothing_behind() -> None:
+    assert clean("\x1b[32mPASSED\x1b[0m \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\\x07") == "PASSED link\ufffd"
+
+
 @given(st.text(alphabet="ab \néё日👩🏽\u200d💻\u0301🇩🇪\x00\x1b\ud83d", max_size=3000), st.integers(20, 200))
 @settings(deadline=None)
 def test_a_cut_never_breaks_a_character_and_shows_no_control_character(text: str, budget: int) -> None:

@@ -25,14 +25,14 @@ LARGEST_FILE = 8_000_000
 NEAR = 160
 """Characters that a cut is moved by at most to fall between two lines."""
 _CONTROLS = dict.fromkeys((*range(9), 11, *range(14, 32), *range(127, 160)), "�")
-_MARKS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)")
+"""Colours, moves of the cursor, links: a terminal obeys them, and a model gets nothing from them."""
 
 
 def clean(text: str) -> str:
-    """A text without what no reader sees: control characters, halves of surrogates, turned directions."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    plain = text.replace("\r\n", "\n").translate(_CONTROLS)
-    return _MARKS.sub("\ufffd", plain)
+    """A text that can be shown: no terminal codes, no control characters, no halves of surrogates."""
+    text = _CODES.sub("", text.encode("utf-8", "replace").decode("utf-8"))
+    return text.replace("\r\n", "\n").translate(_CONTROLS)
 
 
 def shaped(text: str, budget: int, folder: Path | None) -> str:
