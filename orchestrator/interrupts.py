@@ -71,8 +71,11 @@ def time_limit(seconds: float, clock: Callable[[], float] = time.monotonic) -> C
     return check
 
 
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "a hang-up"}
+
+
 class Signals:
-    """What Ctrl-C and SIGTERM do: the first one ends the turn, the second one leaves no time for it."""
+    """What Ctrl-C, SIGTERM and SIGHUP do: the first one ends the turn, the second one leaves it no time."""
 
     def __init__(self, cancel: Cancel, journal: Journal) -> None:
         self._cancel, self._journal = cancel, journal
@@ -87,12 +90,15 @@ class Signals:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take both signals in the running event loop; afterwards they do what they did before."""
+        """Take the signals in the running event loop; afterwards they do what they did before.
+
+        One that is ignored stays so: that is what `nohup` asks for.
+        """
         loop = asyncio.get_running_loop()
-        named = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-        earlier = {number: signal.getsignal(number) for number in named}
-        for number, name in named.items():
-            loop.add_signal_handler(number, self.press, name)
+        earlier = {number: signal.getsignal(number) for number in NAMES}
+        earlier = {number: handler for number, handler in earlier.items() if handler != signal.SIG_IGN}
+        for number in earlier:
+            loop.add_signal_handler(number, self.press, NAMES[number])
         try:
             yield
         finally:

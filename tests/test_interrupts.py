@@ -173,6 +173,26 @@ def test_a_run_is_stopped_from_another_process(desk: Desk) -> None:
     assert desk.work(None, [Say("it was stopped")]).answer == "it was stopped"
 
 
+@pytest.mark.parametrize("how", ["closes the pipe", "closes the terminal"])
+def test_a_reader_that_hangs_up_ends_the_run(desk: Desk, how: str) -> None:
+    after = Calls([Call("run_command", command="touch marker; sleep 2"), LONG])
+    with desk.model([after]):
+        process = desk.start("run", "--json", "@coder wait")
+        wait_for(desk.root / "marker")
+        if how == "closes the pipe":
+            assert process.stdout is not None
+            process.stdout.close()
+            process.stdout = None
+        else:
+            process.send_signal(signal.SIGHUP)
+        _, err = process.communicate(timeout=40)
+    assert (process.returncode, "Traceback" in err, "Exception ignored" in err) == (130, False, False)
+    assert "stopped by a hang-up" in err
+    assert not alive("sleep 44")
+    assert desk.runs()[0].status == "stopped"
+    assert desk.work(None, lambda _: Say("it was stopped")).answer == "it was stopped"
+
+
 def test_the_time_limit_ends_a_run_with_124_and_it_goes_on(desk: Desk) -> None:
     with desk.model([Stall(60)]):
         done = desk.orc("run", "--time-limit", "1.5s", "@coder wait")

@@ -156,7 +156,7 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
     """Run a request, or resume when there is none, and end the process as the run ended."""
     from orchestrator.cli.ask import approver, person_is_there  # noqa: PLC0415
     from orchestrator.cli.models import fetch_before_use  # noqa: PLC0415
-    from orchestrator.cli.view import JsonView, QuietView, TerminalView  # noqa: PLC0415
+    from orchestrator.cli.view import Attended, JsonView, QuietView, TerminalView  # noqa: PLC0415
     from orchestrator.session import Options, Session  # noqa: PLC0415
     from orchestrator.settings import chosen_model  # noqa: PLC0415
     from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
@@ -165,7 +165,7 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
     if os.environ.get("NO_COLOR"):
         click.get_current_context().color = False
     root = nearest_workspace(options["workspace"] or Path.cwd())
-    view = JsonView() if options["as_json"] else QuietView() if options["quiet"] else TerminalView()
+    view = Attended(JsonView() if options["as_json"] else QuietView() if options["quiet"] else TerminalView())
     session = Session(
         root,
         Options(
@@ -180,8 +180,10 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
     session.check(request, run_id)
     fetch_before_use(chosen_model(load_settings(root), "default", os.environ, options["model"]))
     work = session.resume(run_id) if request is None else session.run(request, run=run_id)
-    # Until the turn listens to it itself, which is after langgraph is loaded.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Until the turn listens to them itself, which is after langgraph is loaded.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(Threads(max_workers=THREADS))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -209,6 +211,41 @@ class TerminalView(QuietView):
             self._print(f'[dim]go on: orc run -c {event.run} "…" · look back: orc runs show {event.run}[/]')
         else:
             self._print(f"[dim]go on: orc resume {event.run} · look back: orc runs show {event.run}[/]")
+
+
+class Attended:
+    """A view that somebody looks at: when they are gone, the run is told to end as by a hang-up."""
+
+    def __init__(self, view: JsonView | QuietView) -> None:
+        self._view: JsonView | QuietView | None = view
+
+    def __call__(self, event: Event) -> None:
+        """Show one event, while somebody looks."""
+        if self._view is not None:
+            try:
+                self._view(event)
+            except OSError:
+                self._leave()
+
+    def close(self) -> None:
+        """Take away what moves."""
+        if self._view is not None:
+            try:
+                self._view.close()
+            except OSError:
+                self._leave()
+
+    def _leave(self) -> None:
+        self._view = None
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                # What is still in the buffer would be tried again when Python ends.
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+        signal.raise_signal(signal.SIGHUP)
 
 
 def _doing(event: Event) -> str:
