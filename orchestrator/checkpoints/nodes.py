@@ -18,7 +18,12 @@ AS_LIST, AS_DICT, AS_SNAPSHOT, AS_CHANGED = range(4)
 _NEAR = 24
 """Items in which a list may differ from one that has a row, without a row of its own."""
 
-_INSIDE: dict[Any, tuple[type, ...]] = {AS_LIST: (list,), AS_DICT: (dict,), AS_SNAPSHOT: (int, bytes, list)}
+_INSIDE: dict[Any, tuple[type, ...]] = {
+    AS_LIST: (list,),
+    AS_DICT: (dict,),
+    AS_SNAPSHOT: (int, bytes, list),
+    AS_CHANGED: (list,),
+}
 
 
 class ListNode(NamedTuple):
