@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from asking import until
 from scripted_sandbox import Unconfined, context, use, use_with
 
 from orchestrator.errors import ToolError
@@ -77,7 +78,9 @@ def test_a_time_limit_ends_the_whole_group_and_keeps_the_output(tmp_path: Path) 
     assert text.startswith("stopped after 0.4 s")
     assert "begun" in text
     assert time.monotonic() - started < 4
-    assert not is_running(int((tmp_path / "pid").read_text(encoding="utf-8")))
+    process = int((tmp_path / "pid").read_text(encoding="utf-8"))
+    until(lambda: not is_running(process))
+    assert not is_running(process)
 
 
 def test_a_command_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
