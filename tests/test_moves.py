@@ -308,6 +308,9 @@ def test_to_be_told_what_fails_is_no_repair(desk: Desk) -> None:
         ("run the tests, tell me which fail and fix them", True),
         ("is the sum in a.txt correct?", False),
         ("make test_a.py pass", True),
+        ("set log_level to debug in app.conf", False),
+        ("use the fixtures of tests/ in test_a.py", False),
+        ("debug the parser", True),
     ],
 )
 def test_a_repair_is_told_from_a_question_about_failures(goal: str, *, is_repair: bool) -> None:

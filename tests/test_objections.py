@@ -132,3 +132,14 @@ def test_it_is_not_taken_that_a_call_which_was_cut_off_did_not_run(desk: Desk) -
     found = objection_to("The command did not run.", state, desk.root)
     assert found is not None
     assert "cut off after it had started" in found.text
+
+
+def test_what_cannot_be_run_need_not_be_run(desk: Desk) -> None:
+    desk.write("app.conf", "level = info\n")
+    script = [
+        Call("edit_file", path="app.conf", old="info", new="warn"),
+        Call("finish", answer="level is warn"),
+    ]
+    turn = desk.work("@coder set the level in app.conf to warn, for the tests", script, model=SMALL)
+    assert turn.answer == "level is warn"
+    assert not turn.of("nudge")

@@ -42,6 +42,11 @@ _HALF_DONE = (
     "The last call ended with {why}, but it did change files first; its result says which. Do not do that "
     "again. If the files are as the task wants them, finish and say so; else do what is left."
 )
+_PROGRAM = re.compile(
+    r"(?:\A|/)(?:Makefile|[^./]+)\Z"
+    r"|\.(?:py|sh|bash|js|mjs|ts|rb|pl|php|go|rs|c|cc|cpp|java|kt|lua|r|sql)\Z",
+    re.I,
+)
 CHANGING = frozenset({"write_file", "edit_file", "add_lines", "move_file", "delete_file"})
 RUNNING = frozenset({"run_command", "run_python"})
 
@@ -94,7 +99,7 @@ def _undone(
         return Objection(
             "Nothing has been changed yet, you have only looked. Make the change in the files now."
         )
-    if changes and is_tried_out(goal) and not _is_proved(results):
+    if changes and is_tried_out(goal) and _has_program(messages) and not _is_proved(results):
         return Objection("Nothing was run after the last change. Run it to see if it is so.", is_grave=True)
     return None
 
@@ -123,6 +128,13 @@ def _may_have_changed(result: ToolMessage) -> bool:
     if result.name in RUNNING:
         return not result.text.endswith(UNCHANGED)
     return result.name in CHANGING and not is_vain(result)
+
+
+def _has_program(messages: Sequence[AnyMessage]) -> bool:
+    """Whether something that was changed can be run; of what a command changed, nobody knows."""
+    calls = [call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
+    paths = [str(call["args"].get("path", "")) for call in calls if call["name"] in WRITES]
+    return not paths or any(_PROGRAM.search(path) for path in paths)
 
 
 def _is_proved(results: Sequence[ToolMessage]) -> bool:

@@ -27,12 +27,13 @@ WARMTH = (0.0, 0.4, 0.7, 0.9)
 MOST_CHARACTERS = 2_500
 """A source that is longer is not written anew, so its repair is left to the model."""
 _MEND = re.compile(
-    r"\b(?:fix|repair|debug|correct (?:the|this|that|it|its|my|all|any)\b|(?:make|get|let)\b.*\bpass\b"
+    r"\b(?:fix(?:es|ing)?\b|repair|debug (?:the|this|that|it|my|why)\b"
+    r"|correct (?:the|this|that|it|its|my|all|any)\b|(?:make|get|let)\b.*\bpass\b"
     r"|beheb|reparier|korrigier|corrig|répar|arregl|repar)",
     re.I,
 )
 """Words that ask for a repair."""
-_WRONG = re.compile(r"\b(?:fail|pass\b|broken|bugs?\b|fehl|échou|falla)", re.I)
+_WRONG = re.compile(r"\b(?:fail(?:s|ed|ing|ures?)?\b|pass\b|broken|bugs?\b|fehl|échou|falla)", re.I)
 _REPORT = re.compile(
     r"\b(?:tell|say|show|report|list|count|how many|which|whether|nenne|sag\w*|zeig\w*|wie viele|welche\w*"
     r"|dis|montre\w*|combien|quel\w*|dime|muestra|cu[aá]nt\w+|qu[eé])\b",
