@@ -10,6 +10,7 @@ from scripted import Call, Say
 from scripted_sandbox import use
 
 from orchestrator.errors import ToolError
+from orchestrator.nodes import drafting
 from orchestrator.nodes.changes import UNCHANGED, files, told
 from orchestrator.nodes.imports import forgotten
 from orchestrator.nodes.mending import proposal
@@ -134,14 +135,43 @@ def test_code_in_an_answer_becomes_a_file(answer: str, path: str, content: str, 
 
 
 def test_a_script_is_run_once_it_is_written(desk: Desk) -> None:
-    script = [
-        Call("write_file", path="six.py", content="print(2 * 3)\n"),
-        Call("finish", answer="it prints 6"),
-    ]
+    script = [Say("Here it is:\n\n```python\nprint(2 * 3)\n```"), Call("finish", answer="it prints 6")]
     turn = desk.work("@coder write six.py and run it", script, model=SMALL)
     assert turn.answer == "it prints 6"
     assert commands(desk) == ["write_file", "python3 six.py"]
     assert "exit code 0" in turn.requests[1].last
+
+
+def test_a_program_that_fails_is_asked_for_again_with_its_error(desk: Desk) -> None:
+    desk.write("story.txt", "one three\n")
+    wrong, right = "print(open('tale.txt').read())", "print(max(open('story.txt').read().split(), key=len))"
+    script = [Say(f"```python\n{code}\n```") for code in (wrong, right)]
+    turn = desk.work(
+        "@coder write longest.py which prints the longest word in story.txt, and run it",
+        [*script, Call("finish", answer="it prints three")],
+        model=SMALL,
+    )
+    assert turn.answer == "it prints three"
+    assert "one three" in turn.requests[0].last
+    assert "No such file or directory: 'tale.txt'" in turn.requests[1].last
+    assert [request["temperature"] for request in turn.requests] == [0.0, 0.4, 0.0]
+    assert desk.text("longest.py") == f"{right}\n"
+
+
+@pytest.mark.parametrize(
+    ("goal", "name"),
+    [
+        ("write a.py and run it", "a.py"),
+        ("write a test for old.py in test_old.py", "test_old.py"),
+        ("rename old.py to new.py", ""),
+        ("write down what old.py does", ""),
+        ("create notes.txt", ""),
+        ("write a.py and b.py", ""),
+    ],
+)
+def test_a_new_program_is_known_by_its_name(goal: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "old.py").write_text("x = 1\n")
+    assert drafting.wanted(goal, [], tmp_path) == name
 
 
 def test_a_large_model_makes_its_own_moves(desk: Desk) -> None:
@@ -241,7 +271,7 @@ def test_a_forgotten_import_is_added_and_the_code_run_again(desk: Desk) -> None:
 
 def test_a_forgotten_import_goes_below_the_docstring_of_a_script(desk: Desk) -> None:
     text = '#!/usr/bin/env python3\n"""Say it."""\n\nprint(Counter("aab")["a"])\n'
-    script = [Call("write_file", path="say.py", content=text), Call("finish", answer="it printed 2")]
+    script = [Say(f"```python\n{text}```"), Call("finish", answer="it printed 2")]
     turn = desk.work("@coder write say.py and run it", script, model=SMALL)
     assert turn.answer == "it printed 2"
     assert desk.text("say.py").splitlines()[1:3] == ['"""Say it."""', "from collections import Counter"]

@@ -5,12 +5,14 @@ All of it is for models that get stuck; a model that goes its way sees its conve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
+from orchestrator.nodes import drafting, mending
 from orchestrator.nodes.intent import asks_for_change
 from orchestrator.nodes.messages import FINISH, last_answer
 from orchestrator.nodes.repair import TRIES, WARMTH, is_trial, spoilt, still_failing, tried
@@ -25,6 +27,15 @@ RESTLESS = 0.8
 
 
 @dataclass(frozen=True)
+class Code:
+    """A question whose answer is code, and how that becomes a call."""
+
+    question: list[AnyMessage]
+    call: Callable[[str], AIMessage | None]
+    """None where the answer holds no code."""
+
+
+@dataclass(frozen=True)
 class Guidance:
     """What holds for one call of the model."""
 
@@ -32,8 +43,8 @@ class Guidance:
     """The temperature; None leaves it as it is set."""
     withheld: set[str] = field(default_factory=set)
     """Tools that are not offered."""
-    mends: str = ""
-    """The failing check, when the next thing to do is to change the code that it tests."""
+    code: Code | None = None
+    """What is asked for as code, when that is the next thing to do."""
     gives_up: str = ""
     """Why the model is not asked any more."""
 
@@ -41,16 +52,25 @@ class Guidance:
 def guided(
     state: SpecialistState, history: Sequence[AnyMessage], model: ModelSettings, root: Path
 ) -> Guidance:
-    """Lead the next call; a small model repairs by trial while a check fails."""
+    """Lead the next call; a small model is asked for code as code: a repair, or a new program."""
     step = state["brief"]["step"]
-    if model.size != "small" or not is_trial(step["goal"], history, root):
-        return Guidance(_warmth(state, model), _withheld(state))
-    check, count = still_failing(step["goal"], history, root), tried(history)
-    return Guidance(
-        mends=check,
-        warmth=WARMTH[min(count + step["id"].startswith("r"), len(WARMTH) - 1)],
-        gives_up=f"{check} fails after {count} repairs; none of them was kept" if count >= TRIES else "",
-    )
+    goal, again = step["goal"], int(step["id"].startswith("r"))
+    if model.size == "small" and is_trial(goal, history, root):
+        check, count = still_failing(goal, history, root), tried(history)
+        return Guidance(
+            warmth=WARMTH[min(count + again, len(WARMTH) - 1)],
+            code=Code(
+                mending.question(goal, check, history, root),
+                partial(mending.proposal, check=check, root=root),
+            ),
+            gives_up=f"{check} fails after {count} repairs; none of them was kept" if count >= TRIES else "",
+        )
+    if model.size == "small" and (name := drafting.wanted(goal, history, root)):
+        return Guidance(
+            warmth=WARMTH[min(len(drafting.written(history)) + again, len(WARMTH) - 1)],
+            code=Code(drafting.question(goal, name, history, root), partial(drafting.draft, name=name)),
+        )
+    return Guidance(_warmth(state, model), _withheld(state))
 
 
 def watches(goal: str, message: AIMessage) -> bool:

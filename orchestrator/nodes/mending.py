@@ -20,8 +20,8 @@ from orchestrator.nodes.rounds import is_run_of, rounds_of
 
 MOST_ERROR = 900
 """Characters of the failure that are shown: its end says what is wrong."""
-_BLOCK = re.compile(r"```[\w+-]*\n(.*?)(?:```|\Z)", re.S)
-_HEADING = re.compile(r"\A#\s*([\w./-]+\.py)\s*\n")
+BLOCK = re.compile(r"```[\w+-]*\n(.*?)(?:```|\Z)", re.S)
+HEADING = re.compile(r"\A(?:#|//)\s*([\w./-]+\.\w{1,4})\s*\n")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -32,31 +32,34 @@ def question(goal: str, check: str, history: Sequence[AnyMessage], root: Path) -
     tests = [name for name in sources if is_test(name)]
     code = [name for name in sources if not is_test(name)]
     runs = [results[-1].text for message, results in rounds_of(history) if is_run_of(check, message)]
-    parts = [f"Task: {goal}", "This test fails:", *(_shown(name, root) for name in tests)]
-    parts += [runs[-1][-MOST_ERROR:] if runs else "", "The code:", *(_shown(name, root) for name in code)]
+    parts = [f"Task: {goal}", "This test fails:", *(shown(name, root) for name in tests)]
+    parts += [runs[-1][-MOST_ERROR:] if runs else "", "The code:", *(shown(name, root) for name in code)]
     wanted = code[0] if len(code) == 1 else "the file that has to change"
     parts.append(f"Find the mistake and write the whole corrected {wanted} in one Python code block.")
     return [SystemMessage("You are an expert Python programmer."), HumanMessage("\n\n".join(parts))]
 
 
-def _shown(name: str, root: Path) -> str:
-    return f"```python\n# {name}\n{_text(root / name)}\n```"
+def shown(name: str, root: Path) -> str:
+    """A file as a block of code under its name."""
+    language = "python" if name.endswith(".py") else ""
+    return f"```{language}\n# {name}\n{_text(root / name)}\n```"
 
 
 def proposal(answer: str, check: str, root: Path) -> AIMessage:
     """The answer as a call of write_file; without code in it, the file is written as it was."""
     code = [name for name in sources_of(check, root) if not is_test(name)]
-    blocks = _BLOCK.findall(answer) or [answer]
-    block = next((found for found in blocks if _HEADING.match(found)), max(blocks, key=len))
-    heading = _HEADING.match(block)
+    blocks = BLOCK.findall(answer) or [answer]
+    block = next((found for found in blocks if HEADING.match(found)), max(blocks, key=len))
+    heading = HEADING.match(block)
     name = heading[1] if heading and heading[1] in code else _home(block, code, root)
     before = _text(root / name)
     content = _whole(block[heading.end() :] if heading else block, before)
-    arguments = {"path": name, "content": content if "```" in answer or _parses(answer) else before}
+    arguments = {"path": name, "content": content if "```" in answer or parses(answer) else before}
     return AIMessage("", tool_calls=[ToolCall(name="write_file", args=arguments, id="", type="tool_call")])
 
 
-def _parses(text: str) -> bool:
+def parses(text: str) -> bool:
+    """Whether a text is Python."""
     try:
         ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):

@@ -12,7 +12,6 @@ from orchestrator.context import Context, enter
 from orchestrator.nodes.budget import within_step
 from orchestrator.nodes.compaction import Prompt, answered
 from orchestrator.nodes.guidance import guided
-from orchestrator.nodes.mending import proposal, question
 from orchestrator.nodes.messages import numbered
 from orchestrator.nodes.moves import next_move
 from orchestrator.nodes.prompts import brief_message, examples, system_prompt, tool_specs
@@ -51,11 +50,10 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     guide = guided(state, whole, model.settings, context.root)
     if guide.gives_up:
         return {"result": Result(status="failed", text=guide.gives_up)}
-    if guide.mends:
-        asked = question(brief["step"]["goal"], guide.mends, whole, context.root)
-        text = await model.write(asked, temperature=guide.warmth)
-        repair = proposal(text, guide.mends, context.root)
-        return {"messages": [*task, numbered(repair, f"{prefix}.{number}")]}
+    if guide.code:
+        text = await model.write(guide.code.question, temperature=guide.warmth)
+        if call := guide.code.call(text):
+            return {"messages": [*task, numbered(call, f"{prefix}.{number}")]}
     shown = examples() if small and model.settings.tool_calls == "json" else ()
     front = [system_prompt(agent, model.settings), *shown]
 

@@ -1,0 +1,75 @@
+"""Ask a small model for a new program in the form it was trained on: a wish in words, code in the answer.
+
+As an action in JSON it writes worse code, or copies from the worked examples. A program that fails when it is
+run is asked for again together with its error, a few times.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
+from langchain_core.messages.tool import ToolCall
+
+from orchestrator.nodes.mending import BLOCK, HEADING, MOST_ERROR, parses, shown
+from orchestrator.nodes.proof import is_small_file, is_test, named_in
+from orchestrator.nodes.rounds import WRITES, is_move, passed, rounds_of
+
+DRAFTS = 3
+"""Tries of a program; after that the model goes on as with any task."""
+_WANTED = re.compile(
+    r"\b(?:writ|creat|generat|implement|add|make|erstell|schreib|écri|crée|crea|escrib)", re.I
+)
+_NOT_NEW = re.compile(
+    r"\b(?:renam|mov|cop(?:y|ies)|benenn|verschieb|kopier|renomm|déplac|renombr|muev)", re.I
+)
+_PROGRAM = re.compile(r"\.(?:py|sh|js)\Z")
+MOST_SHOWN = 3
+
+
+def wanted(goal: str, history: Sequence[AnyMessage], root: Path) -> str:
+    """The one program that is to be written now; empty when there is none, or it runs."""
+    names = [name for name in dict.fromkeys(named_in(goal)) if _PROGRAM.search(name)]
+    if not _WANTED.search(goal) or _NOT_NEW.search(goal):
+        return ""
+    drafts = written(history)
+    missing = [name for name in names if not (root / name).exists()]
+    if not drafts:
+        return missing[0] if len(missing) == 1 else ""
+    name, last = drafts[-1], rounds_of(history)[-1]
+    ran = is_move(last[0]) and last[0].tool_calls[-1]["name"] == "run_command"
+    is_failing = ran and not passed(last[1][-1]) and name in names
+    return name if is_failing and len(drafts) < DRAFTS else ""
+
+
+def written(history: Sequence[AnyMessage]) -> list[str]:
+    """The paths that the model wrote so far."""
+    calls = [c for message, _ in rounds_of(history) if not is_move(message) for c in message.tool_calls]
+    return [str(call["args"].get("path", "")) for call in calls if call["name"] in WRITES]
+
+
+def question(goal: str, name: str, history: Sequence[AnyMessage], root: Path) -> list[AnyMessage]:
+    """The task, the files that it names, what there is of the program and how that fails."""
+    named = [file for file in dict.fromkeys(named_in(goal)) if file != name and is_small_file(root / file)]
+    parts = [f"Task: {goal}", *(shown(file, root) for file in named[:MOST_SHOWN])]
+    if is_small_file(root / name):
+        error = rounds_of(history)[-1][1][-1].text[-MOST_ERROR:]
+        parts += ["So far:", shown(name, root), f"It fails:\n{error}"]
+    means = "the unittest module" if is_test(name) else "the standard library only"
+    with_ = f" Use {means}." if name.endswith(".py") else ""
+    parts.append(f"Write the whole {name} in one code block.{with_}")
+    return [SystemMessage("You are an expert programmer."), HumanMessage("\n\n".join(parts))]
+
+
+def draft(answer: str, name: str) -> AIMessage | None:
+    """The answer as a call of write_file; None when there is no code in it."""
+    blocks = BLOCK.findall(answer)
+    if not answer.strip() or not (blocks or (name.endswith(".py") and parses(answer))):
+        return None
+    code = max(blocks, key=len) if blocks else answer
+    heading = HEADING.match(code)
+    content = code[heading.end() :] if heading else code
+    arguments = {"path": name, "content": content}
+    return AIMessage("", tool_calls=[ToolCall(name="write_file", args=arguments, id="", type="tool_call")])
