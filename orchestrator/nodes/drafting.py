@@ -15,7 +15,7 @@ from langchain_core.messages.tool import ToolCall
 
 from orchestrator.nodes.mending import BLOCK, HEADING, MOST_ERROR, parses, shown
 from orchestrator.nodes.proof import is_small_file, is_test, named_in
-from orchestrator.nodes.rounds import WRITES, is_move, passed, rounds_of
+from orchestrator.nodes.rounds import WRITES, is_move, is_run_of, passed, rounds_of
 
 DRAFTS = 3
 """Tries of a program; after that the model goes on as with any task."""
@@ -27,6 +27,7 @@ _NOT_NEW = re.compile(
 )
 _PROGRAM = re.compile(r"\.(?:py|sh|js)\Z")
 MOST_SHOWN = 3
+RIGHT = "The code that is tested is right; an expectation is wrong. Correct the line that fails."
 
 
 def wanted(goal: str, history: Sequence[AnyMessage], root: Path) -> str:
@@ -50,6 +51,17 @@ def written(history: Sequence[AnyMessage]) -> list[str]:
     return [str(call["args"].get("path", "")) for call in calls if call["name"] in WRITES]
 
 
+def failing(history: Sequence[AnyMessage]) -> str:
+    """The command that code ran to try a program, when it failed the last time; empty otherwise."""
+    rounds = rounds_of(history)
+    runs = [message.tool_calls[-1] for message, _ in rounds if is_move(message)]
+    commands = [str(call["args"]["command"]) for call in runs if call["name"] == "run_command"]
+    if not commands or not written(history):
+        return ""
+    last = [results[-1] for message, results in rounds if is_run_of(commands[-1], message)]
+    return "" if passed(last[-1]) else commands[-1]
+
+
 def question(goal: str, name: str, history: Sequence[AnyMessage], root: Path) -> list[AnyMessage]:
     """The task, the files that it names, what there is of the program and how that fails."""
     named = [file for file in dict.fromkeys(named_in(goal)) if file != name and is_small_file(root / file)]
@@ -57,6 +69,7 @@ def question(goal: str, name: str, history: Sequence[AnyMessage], root: Path) ->
     if is_small_file(root / name):
         error = rounds_of(history)[-1][1][-1].text[-MOST_ERROR:]
         parts += ["So far:", shown(name, root), f"It fails:\n{error}"]
+        parts += [RIGHT] if is_test(name) else []
     means = "the unittest module" if is_test(name) else "the standard library only"
     with_ = f" Use {means}." if name.endswith(".py") else ""
     parts.append(f"Write the whole {name} in one code block.{with_}")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
+from orchestrator.nodes import drafting
 from orchestrator.nodes.changes import DONE_SO_FAR, UNCHANGED
 from orchestrator.nodes.circles import CUT_OFF
 from orchestrator.nodes.intent import asks_for_change, asks_for_deletion
@@ -87,8 +88,8 @@ def _undone(
         return Objection(f"{name} does not exist yet. Make it with write_file now.")
     if sent_back < 2 and (left := left_over(goal, messages, root)):
         return Objection(f"Not everywhere yet: {left}")
-    if failing := still_failing(goal, messages, root):
-        return Objection(f"Not done: {failing} still fails. Repair the code, not the check.", is_grave=True)
+    if fails := _failing(goal, messages, root):
+        return fails
     if failed := _FAILED.search(str(results[-1].content)):
         why = failed[0].strip()
         if DONE_SO_FAR in results[-1].text:
@@ -101,6 +102,15 @@ def _undone(
         )
     if changes and is_tried_out(goal) and _has_program(messages) and not _is_proved(results):
         return Objection("Nothing was run after the last change. Run it to see if it is so.", is_grave=True)
+    return None
+
+
+def _failing(goal: str, messages: Sequence[AnyMessage], root: Path) -> Objection | None:
+    """A check or a new program that failed the last time that it was run."""
+    if failing := still_failing(goal, messages, root):
+        return Objection(f"Not done: {failing} still fails. Repair the code, not the check.", is_grave=True)
+    if tried := drafting.failing(messages):
+        return Objection(f"Not done: `{tried}` failed the last time that it was run.", is_grave=True)
     return None
 
 
