@@ -47,7 +47,8 @@ def test_a_failing_check_is_run_first_and_after_each_change_and_vain_tries_are_u
     assert "return 3 * r\n" in turn.requests[1].last
     check = "python3 test_circle.py"
     tried = [check, "write_file", check]
-    assert commands(desk) == ["read_file", "read_file", *tried, "write_file", *tried[1:]]
+    assert "area(2) gives 6" in turn.requests[0].last
+    assert commands(desk) == ["read_file", "read_file", "run_python", *tried, "write_file", *tried[1:]]
     assert desk.text("circle.py") == WRONG.replace("3 * r", "3 * r * r")
     assert [request["temperature"] for request in turn.requests] == [0.0, 0.4]
 

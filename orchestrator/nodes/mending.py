@@ -9,13 +9,15 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
 from langchain_core.messages.tool import ToolCall
 
+from orchestrator.nodes.observing import GIVES
 from orchestrator.nodes.proof import is_test, sources_of
+from orchestrator.nodes.repair import NEARER
 from orchestrator.nodes.rounds import is_run_of, rounds_of
 
 MOST_ERROR = 900
@@ -33,10 +35,24 @@ def question(goal: str, check: str, history: Sequence[AnyMessage], root: Path) -
     code = [name for name in sources if not is_test(name)]
     runs = [results[-1].text for message, results in rounds_of(history) if is_run_of(check, message)]
     parts = [f"Task: {goal}", "This test fails:", *(shown(name, root) for name in tests)]
-    parts += [runs[-1][-MOST_ERROR:] if runs else "", "The code:", *(shown(name, root) for name in code)]
+    parts += [
+        runs[-1][-MOST_ERROR:] if runs else "",
+        *_observed(history),
+        "The code:",
+        *(shown(name, root) for name in code),
+    ]
     wanted = code[0] if len(code) == 1 else "the file that has to change"
     parts.append(f"Find the mistake and write the whole corrected {wanted} in one Python code block.")
     return [SystemMessage("You are an expert Python programmer."), HumanMessage("\n\n".join(parts))]
+
+
+def _observed(history: Sequence[AnyMessage]) -> Iterator[str]:
+    """What the calls of the failing assertion gave, unless a repair has changed that since."""
+    rounds = rounds_of(history)
+    if rounds and not any(message.text == NEARER for message, _ in rounds):
+        for result in rounds[0][1]:
+            if result.name == "run_python" and GIVES in result.text:
+                yield "\n".join(line for line in result.text.splitlines() if GIVES in line)
 
 
 def shown(name: str, root: Path) -> str:

@@ -16,6 +16,7 @@ from langchain_core.messages.tool import ToolCall
 from orchestrator.nodes.imports import failed_script, forgotten, import_place
 from orchestrator.nodes.intent import asks_for_change
 from orchestrator.nodes.messages import FINISH
+from orchestrator.nodes.observing import observation
 from orchestrator.nodes.proof import is_small_file, named_in, proof_of, sources_of
 from orchestrator.nodes.renames import places, renaming
 from orchestrator.nodes.repair import UNDONE, Calls, asks_for_repair, check_of, judged, repaired
@@ -72,7 +73,9 @@ def _opening(goal: str, root: Path, tools: Sequence[str]) -> Calls | None:
         tests = proof_of(goal, root)
         return ("run the tests", [_run(tests)]) if tests else None
     if check:
-        return "look at the files and see how the check fails", [*reads, _run(check)]
+        program = observation(check, root) if "run_python" in tools else ""
+        looks = [*reads, ("run_python", {"code": program})] if program else reads
+        return "look at the files and see how the check fails", [*looks, _run(check)]
     if reads and "read_file" in tools:
         return "look at the file first", reads
     is_about_documents = tools[:1] == ("search_docs",) or _DOCUMENTS.search(goal)
