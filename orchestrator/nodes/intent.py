@@ -16,6 +16,8 @@ NOT_ASKED = "request.asks-no-deletion"
 WHOLESALE = "request.deletes-everything"
 """Id of the rule for what `--yes` never approves, however it was asked."""
 WHOLE_WORKSPACE = "shell.delete-root"
+_CLEANS = "git.clean"
+"""Deletes without naming what; the other rules for deletions have it in their name."""
 GIT_RECORDS = frozenset({
     *("shell.write-git", "shell.delete-git", "shell.move-git", "shell.own-git"),
     "git.configures-programs",
@@ -121,7 +123,8 @@ def is_unasked(
 
     What the specialist itself wrote in this step is its own to delete.
     """
-    if not any("delete" in rule for rule in rules) or asks_for_deletion(request):
+    is_deletion = any("delete" in rule or rule == _CLEANS for rule in rules)
+    if not is_deletion or asks_for_deletion(request):
         return False
     own = {
         str(call["args"].get("path", "")).removeprefix("./")

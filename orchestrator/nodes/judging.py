@@ -143,11 +143,10 @@ def _wholesale(situation: Situation, verdict: Verdict) -> Verdict | None:
 
 
 def _unasked(situation: Situation, verdict: Verdict) -> Verdict | None:
-    """A deletion that the policy lets through and the user did not speak of."""
+    """A deletion that the user did not speak of, and that the policy or `--yes` would let through."""
     arguments, request = situation.call["args"], situation.brief["request"]
-    if verdict["decision"] != "allow" or not is_unasked(
-        _rules(situation), arguments, request, situation.done
-    ):
+    is_settled = verdict["decision"] == "deny" or not verdict["inside"]
+    if is_settled or not is_unasked(_rules(situation), arguments, request, situation.done):
         return None
     return _asking(NOT_ASKED, "it deletes something, and the request does not speak of deleting", verdict)
 
