@@ -23,14 +23,21 @@ GIT_RECORDS = frozenset({
     "git.configures-programs",
 })
 """Rules for what lies in `.git`: hooks and settings by which Git runs programs."""
-_MACHINE = re.compile(
-    r"\b(?:machine|computer|pc|laptop|server|system|disk|drive|hard ?disk|home|rechner|maschine|festplatte"
-    r"|ordinateur|disque|ordenador|m[áa]quina|disco|sistema|syst[èe]me)\b",
+_MACHINES = (
+    r"(?:machine|computer|pc|laptop|server|system|disk|drive|hard ?disk|home|rechner|maschine|festplatte"
+    r"|ordinateur|disque|ordenador|m[áa]quina|disco|sistema|syst[èe]me)\b(?!\.\w)"
+)
+"""And no names of files, such as `server.py`."""
+_MACHINE = re.compile(rf"\b{_MACHINES}", re.I)
+_FORMATS = re.compile(
+    r"\bformat\w*\s+(?:(?:the|this|that|my|your|our|an?|whole|entire|main|\w:?|die|das|den|diesen?|meinen?|le|la|mon"
+    rf"|ce|el|mi|este|il)\s+|l'){{0,3}}{_MACHINES}(?!\s+(?!and|then|now|please|with|as|to|und|et|y|\w\b)\w)",
     re.I,
 )
+"""A machine is to be formatted: not the code of a server, nor a report on a disk."""
 _EVERYTHING = re.compile(
     r"\b(?:everything|anything|whatever|all (?:the )?(?:files|data|folders) (?:on|from|in|of)|wip\w+"
-    r"|format\w*|alles|tout|todo|tutto)\b",
+    r"|alles|tout|todo|tutto)\b",
     re.I,
 )
 _DELETION = re.compile(
@@ -110,8 +117,8 @@ def beyond_yes(rules: Iterable[str], request: str, *, is_read_only: bool) -> str
         return "it deletes the whole workspace"
     if found & GIT_RECORDS:
         return "it changes what Git runs by itself: its hooks or settings"
-    wipes = asks_for_deletion(request) or re.search(r"\bformat", request, re.I)
-    if not is_read_only and wipes and _MACHINE.search(request) and _EVERYTHING.search(request):
+    wipes = asks_for_deletion(request) and _MACHINE.search(request) and _EVERYTHING.search(request)
+    if not is_read_only and (wipes or _FORMATS.search(request)):
         return "the request asks to delete everything on a machine"
     return ""
 
