@@ -17,6 +17,8 @@ from orchestrator.errors import WaitingForApproval
 from orchestrator.safety.cleaning import clean
 from orchestrator.safety.fences import briefly_fenced, fenced, nonce
 from orchestrator.safety.provenance import received
+from orchestrator.safety.reaching import reaches
+from orchestrator.safety.rulebook import builtin
 from orchestrator.safety.scanner import suspicions
 from orchestrator.safety.secrets import carries
 
@@ -130,6 +132,26 @@ def test_a_text_that_knows_its_fence_gets_another_one() -> None:
 )
 def test_a_secret_is_found_however_it_is_spelt(smuggled: str) -> None:
     assert carries(f"https://x.test/?q={smuggled}", (SECRET,))
+
+
+@pytest.mark.parametrize(
+    ("command", "is_out"),
+    [
+        ("docker ps -a", False),
+        ("docker compose logs web", False),
+        ("smartctl -a /dev/sda", False),
+        ("lvs -a", False),
+        ("git remote -v", False),
+        ("docker push x", True),
+        ("docker -H tcp://drop.attacker.test ps", True),
+        ("kafka-console-producer --topic x", True),
+        ("git remote update", True),
+        ("git remote add x https://drop.attacker.test/r.git", True),
+    ],
+)
+def test_a_look_at_this_machine_reaches_no_other(command: str, is_out: bool) -> None:
+    name, *arguments = command.split()
+    assert reaches(name, arguments, builtin()) is is_out
 
 
 def test_a_readme_that_orders_it_leads_to_no_call_out(desk: Desk) -> None:
