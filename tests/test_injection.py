@@ -63,6 +63,24 @@ def test_what_the_user_asked_for_goes_on_beside_a_harmless_text(tmp_path: Path) 
             assert decision(tool, arguments, seen, policy) == "allow", (request, name)
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "expected"),
+    [
+        ("run_command", {"command": "echo 1 > /tmp/x.py; python3 /tmp/x.py; rm /tmp/x.py"}, "allow"),
+        ("run_command", {"command": "ln -s $PWD/table.csv /tmp/x; : > /tmp/x"}, "ask"),
+        ("run_command", {"command": "ln -s $PWD/data /tmp/x; rm -rf /tmp/x/*"}, "ask"),
+        ("write_file", {"path": "app/settings.json", "content": "{}"}, "allow"),
+        ("write_file", {"path": ".claude/settings.json", "content": "{}"}, "ask"),
+        ("write_file", {"path": ".zed/settings.json", "content": "{}"}, "ask"),
+    ],
+)
+def test_everyday_work_is_not_taken_for_a_loss_or_a_guide(
+    tool: str, arguments: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    seen = thread("a table", "Make the port of the server 8080")
+    assert decision(tool, arguments, seen, workspace(tmp_path)) == expected
+
+
 def test_benign_texts_carry_no_warning() -> None:
     warned = [name for name, text in texts("benign") if received(text, 1, ())[1].get("odd")]
     noted = [name for name, text in texts("benign") if "were taken out" in received(text, 1, ())[0]]
