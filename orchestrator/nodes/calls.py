@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -29,16 +29,24 @@ from orchestrator.tools.claims import claims_of
 
 
 async def run_all(
-    calls: Sequence[ToolCall], verdicts: Mapping[str, Verdict], context: Context, *, watched: bool
+    calls: Sequence[ToolCall],
+    verdicts: Mapping[str, Verdict],
+    context: Context,
+    *,
+    watched: bool,
+    attended: Collection[str],
 ) -> dict[str, str]:
     """Run calls in order, neighbouring reads side by side; returns the texts by call id.
 
-    `watched` adds to a result what a command did to files. When one of several reads raises, the others
-    are cancelled, and none is left running.
+    `attended` are the calls that a person approved. `watched` adds to a result what a command did to files.
+    When one of several reads raises, the others are cancelled, and none is left running.
     """
     texts: dict[str, str] = {}
     ready = [
-        _Running(call, context.tools[call["name"]], verdicts[str(call["id"])], context) for call in calls
+        _Running(
+            call, context.tools[call["name"]], verdicts[str(call["id"])], context, str(call["id"]) in attended
+        )
+        for call in calls
     ]
     for reads, group in groupby(ready, key=lambda running: running.is_read_only):
         several = list(group)
@@ -72,6 +80,7 @@ class _Running:
     tool: Tool
     verdict: Verdict
     context: Context
+    is_attended: bool
 
     @property
     def identifier(self) -> str:
@@ -122,9 +131,8 @@ class _Running:
 
     async def _outcome(self) -> tuple[str, str]:
         """Status `ok` or `error`, and the text for the model."""
-        tool, verdict = self.tool, self.verdict
-        approved = verdict["decision"] == "ask"
-        using = replace(self.context.tool_context, read_only_command=verdict["read_only"], approved=approved)
+        tool, reads = self.tool, self.verdict["read_only"]
+        using = replace(self.context.tool_context, read_only_command=reads, approved=self.is_attended)
         try:
             return "ok", await call_tool(tool, parse(tool, self.call["args"]), using)
         except ToolError as error:

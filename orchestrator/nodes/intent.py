@@ -16,19 +16,28 @@ NOT_ASKED = "request.asks-no-deletion"
 WHOLESALE = "request.deletes-everything"
 """Id of the rule for what `--yes` never approves, however it was asked."""
 WHOLE_WORKSPACE = "shell.delete-root"
+_CLEANS = "git.clean"
+"""Deletes without naming what; the other rules for deletions have it in their name."""
 GIT_RECORDS = frozenset({
     *("shell.write-git", "shell.delete-git", "shell.move-git", "shell.own-git"),
     "git.configures-programs",
 })
 """Rules for what lies in `.git`: hooks and settings by which Git runs programs."""
-_MACHINE = re.compile(
-    r"\b(?:machine|computer|pc|laptop|server|system|disk|drive|hard ?disk|home|rechner|maschine|festplatte"
-    r"|ordinateur|disque|ordenador|m[áa]quina|disco|sistema|syst[èe]me)\b",
+_MACHINES = (
+    r"(?:machine|computer|pc|laptop|server|system|disk|drive|hard ?disk|home|rechner|maschine|festplatte"
+    r"|ordinateur|disque|ordenador|m[áa]quina|disco|sistema|syst[èe]me)\b(?!\.\w)"
+)
+"""And no names of files, such as `server.py`."""
+_MACHINE = re.compile(rf"\b{_MACHINES}", re.I)
+_FORMATS = re.compile(
+    r"\bformat\w*\s+(?:(?:the|this|that|my|your|our|an?|whole|entire|main|\w:?|die|das|den|diesen?|meinen?|le|la|mon"
+    rf"|ce|el|mi|este|il)\s+|l'){{0,3}}{_MACHINES}(?!\s+(?!and|then|now|please|with|as|to|und|et|y|\w\b)\w)",
     re.I,
 )
+"""A machine is to be formatted: not the code of a server, nor a report on a disk."""
 _EVERYTHING = re.compile(
     r"\b(?:everything|anything|whatever|all (?:the )?(?:files|data|folders) (?:on|from|in|of)|wip\w+"
-    r"|format\w*|alles|tout|todo|tutto)\b",
+    r"|alles|tout|todo|tutto)\b",
     re.I,
 )
 _DELETION = re.compile(
@@ -108,8 +117,8 @@ def beyond_yes(rules: Iterable[str], request: str, *, is_read_only: bool) -> str
         return "it deletes the whole workspace"
     if found & GIT_RECORDS:
         return "it changes what Git runs by itself: its hooks or settings"
-    wipes = asks_for_deletion(request) or re.search(r"\bformat", request, re.I)
-    if not is_read_only and wipes and _MACHINE.search(request) and _EVERYTHING.search(request):
+    wipes = asks_for_deletion(request) and _MACHINE.search(request) and _EVERYTHING.search(request)
+    if not is_read_only and (wipes or _FORMATS.search(request)):
         return "the request asks to delete everything on a machine"
     return ""
 
@@ -121,7 +130,8 @@ def is_unasked(
 
     What the specialist itself wrote in this step is its own to delete.
     """
-    if not any("delete" in rule for rule in rules) or asks_for_deletion(request):
+    is_deletion = any("delete" in rule or rule == _CLEANS for rule in rules)
+    if not is_deletion or asks_for_deletion(request):
         return False
     own = {
         str(call["args"].get("path", "")).removeprefix("./")

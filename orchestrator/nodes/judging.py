@@ -22,7 +22,7 @@ from orchestrator.nodes.grey import is_grey, reviewed
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
 from orchestrator.nodes.messages import last_answer
 from orchestrator.nodes.taint import origins, thread_of, with_paths
-from orchestrator.safety.taint import LEAVES, concerns
+from orchestrator.safety.taint import LEAVES, concerns, is_own_temporary
 from orchestrator.safety.verdict import Call, Judgement, Level, gravest
 from orchestrator.state import Brief, SpecialistState, Verdict
 
@@ -143,11 +143,11 @@ def _wholesale(situation: Situation, verdict: Verdict) -> Verdict | None:
 
 
 def _unasked(situation: Situation, verdict: Verdict) -> Verdict | None:
-    """A deletion that the policy lets through and the user did not speak of."""
+    """A deletion that the user did not speak of, and that the policy or `--yes` would let through."""
     arguments, request = situation.call["args"], situation.brief["request"]
-    if verdict["decision"] != "allow" or not is_unasked(
-        _rules(situation), arguments, request, situation.done
-    ):
+    is_settled = verdict["decision"] == "deny" or not verdict["inside"]
+    rules = [each.rule for each in situation.judged.findings if not is_own_temporary(each)]
+    if is_settled or not is_unasked(rules, arguments, request, situation.done):
         return None
     return _asking(NOT_ASKED, "it deletes something, and the request does not speak of deleting", verdict)
 

@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langgraph.runtime import Runtime
 
 from orchestrator.context import Context, enter
+from orchestrator.nodes.asking import is_attended
 from orchestrator.nodes.calls import run_all
 from orchestrator.nodes.circles import counts, refusals, repeats
 from orchestrator.nodes.guidance import unfit, watches
@@ -35,7 +36,8 @@ async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
         context.journal.write("nudge", call=identifier, text=text)
     runnable = [call for call in pending if str(call["id"]) not in results]
     watched = small and watches(step["goal"], message)
-    results |= await run_all(runnable, state["verdicts"], context, watched=watched)
+    attended = [key for key, said in state.get("decisions", {}).items() if is_attended(said)]
+    results |= await run_all(runnable, state["verdicts"], context, watched=watched, attended=attended)
     ran = {str(call["id"]): state["verdicts"][str(call["id"])] for call in runnable}
     limit = SMALL_RESULT_CHARACTERS if small else model.context_tokens * 3 // 4
     answers: list[AnyMessage] = [

@@ -105,6 +105,27 @@ _LOCAL = frozenset([
     "minikube",
     "kind",
     "k3d",
+    "smartctl",
+    "mdadm",
+    "ethtool",
+    "loginctl",
+    "hwclock",
+    "update-alternatives",
+    "ldconfig",
+    "tune2fs",
+    "resize2fs",
+    "xfs_admin",
+    "fsck",
+    "dmsetup",
+    "iw",
+    "powertop",
+    "cpupower",
+    "auditctl",
+    "restorecon",
+    "semanage",
+    "ipset",
+    "conntrack",
+    "fail2ban-client",
 ])
 """Programs that act on services of this machine, though rules count them among those that act elsewhere."""
 _WORDS = {
@@ -121,10 +142,15 @@ _WORDS = {
     "openssl": "s_client s_time ocsp",
     "busybox": "wget nc telnet ftpget ftpput nslookup ping tftp sendmail",
 }
-_QUIET_GIT = re.compile(
-    r"git (?:remote(?: (?:-v|show -n|get-url|remove|rename|rm))?|submodule (?:status|summary)"
+_VOLUMES = re.compile(r"lv|vg|pv[acmrs]|fsck\.")
+"""How programs begin that act on volumes and file systems."""
+_QUIET = re.compile(
+    r"git (?:remote(?: (?:-v|show -n|get-url|remove|rename|rm)|$)|submodule (?:status|summary)"
     r"|archive (?!.*--remote))\b"
+    r"|(?:docker|podman|nerdctl) (?:(?:(?:container|image|compose|volume|network) )?"
+    r"(?:ls|ps|logs|inspect|top|port)|images|info|version|stats|diff|history|system df)\b"
 )
+"""Commands that only look at what is on this machine."""
 _REMOTE = re.compile(r"(?:[\w.-]+@)?[\w.-]{2,}:(?!\\)|(?:rsync|ssh|sftp)://")
 
 
@@ -132,14 +158,14 @@ def reaches(name: str, arguments: list[str], book: Book) -> bool:
     """Whether a command reaches beyond this machine when it runs."""
     if not arguments:
         return False
-    if name in _ALWAYS or (name in book.outward and name not in _LOCAL):
+    whole = " ".join([name, *(argument for argument in arguments if argument)])
+    if _QUIET.match(whole):
+        return False
+    if name in _ALWAYS or (book.is_outward(name) and name not in _LOCAL and not _VOLUMES.match(name)):
         return arguments[0] not in {"--version", "--help", "-V", "-h"}
     if name in {"rsync", "restic", "borg", "duplicity"}:
         return any(_REMOTE.match(argument) for argument in arguments)
     first = next((argument for argument in arguments if not argument.startswith("-")), "")
-    if name == "git":
-        whole = " ".join([name, *(argument for argument in arguments if argument)])
-        return first in _WORDS["git"].split() and not _QUIET_GIT.match(whole)
     return first in _WORDS.get(name, "").split()
 
 

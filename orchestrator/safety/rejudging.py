@@ -14,7 +14,7 @@ from orchestrator.safety.verdict import Call
 
 Approval = Literal["auto", "ask", "read-only"]
 _RANK = {"allow": 0, "ask": 1, "deny": 2}
-_OF_POLICY = ("request.", "guardian.", "taint.", "tool.not-available")
+_BESIDE_POLICY = ("request.", "guardian.", "taint.", "tool.not-available")
 """Rules of the guardian beside the policy: they look at more than the call."""
 
 
@@ -58,7 +58,7 @@ def recorded(connection: sqlite3.Connection, since: float) -> Iterator[Recorded]
             arguments[key] = event.fields["arguments"]
     for key, event in verdicts.items():
         decision, rule = str(event.fields.get("decision")), str(event.fields.get("rule"))
-        if key in arguments and decision in _RANK and not rule.startswith(_OF_POLICY):
+        if key in arguments and decision in _RANK and not rule.startswith(_BESIDE_POLICY):
             tool = str(event.fields.get("tool"))
             yield Recorded(event.at, event.run, event.agent, tool, arguments[key], decision, rule)
 

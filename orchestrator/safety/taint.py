@@ -26,11 +26,13 @@ LEAVES = frozenset({
     "taint.asked",
 })
 """Rules on what goes out of the machine: `--yes` never covers them."""
-DELETES = re.compile(r"delete|discard|clean|forget|remove|wipe|empty|prune|drop")
 _REPLACES = re.compile(r"\s*(?::|(?:truncate|mv|true|shred|dd)\b|(?:cat|cp)\s+/dev/null\b)")
 """Commands that leave nothing of what a file held; an editor such as `sed -i` changes a part of it."""
+_NAMED_TEMPORARY = re.compile(r"/tmp/[\w.-]+")  # noqa: S108 - a place, not a file of ours
+"""A path right below a command's own `/tmp`: to remove it follows no link, so nothing that lasts is lost."""
 _GUIDES = re.compile(
-    r"(?:^|/)(?:AGENTS?|CLAUDE|GEMINI|COPILOT|SKILL)\.md$|(?:^|/)(?:orchestrator|policy|agents?|mcp|settings)\.(?:ya?ml|toml|json)$"
+    r"(?:^|/)(?:AGENTS?|CLAUDE|GEMINI|COPILOT|SKILL)\.md$|(?:^|/)(?:orchestrator|policy|agents?|mcp)\.(?:ya?ml|toml|json)$"
+    r"|(?:^|/)\.[\w-]+/settings\.(?:ya?ml|toml|json)$"
     r"|(?:^|/)(?:agents|graphs|\.github|\.gitlab|\.circleci|\.claude|\.cursor|\.codex|\.vscode|\.husky|\.orc)/"
     r"|(?:^|/)\.(?:cursorrules|windsurfrules|envrc|gitlab-ci\.yml|pre-commit-config\.yaml|mcp\.json|gitattributes|gitmodules)$"
     r"|(?:^|/)\.(?:bash\w*|profile|zsh\w*|zprofile|inputrc|vimrc|exrc|gitconfig|npmrc|pypirc|netrc)$"
@@ -50,6 +52,12 @@ def concerns(call: Call, judged: Judgement, thread: Thread) -> tuple[Finding, ..
         found += _asked(judged, thread)
         found += _guides(call, judged, thread)
     return tuple(found)
+
+
+def is_own_temporary(finding: Finding) -> bool:
+    """Whether a command removes what can only be its own, where its `/tmp` is private."""
+    is_below = finding.scope == "private" and _NAMED_TEMPORARY.fullmatch(finding.target)
+    return bool(is_below) and finding.subject.startswith("rm ")
 
 
 def _masked(call: Call, thread: Thread) -> Iterator[Finding]:
@@ -109,6 +117,8 @@ def _lost(judged: Judgement, thread: Thread) -> Iterator[str]:
         is_whole = _REPLACES.match(finding.subject) or finding.subject == finding.target
         is_loss = is_replaced and (thread.only_looks or is_whole)
         is_loss = is_loss or "delete" in finding.rule
+        if judged.inside and is_own_temporary(finding):
+            continue
         if not is_loss or finding.level is Level.DENY or not finding.target:
             continue
         if finding.subject.startswith("find ") and re.search(r"\s-delete|-exec", finding.subject):
