@@ -207,6 +207,19 @@ def test_an_empty_name_is_refused_and_does_not_mean_the_newest_run(desk: Desk, c
     assert desk.text("a") == "1"
 
 
+@pytest.mark.parametrize("said", ["", "@nobody do it"])
+@pytest.mark.parametrize("command", [("fork", "{run}"), ("replay", "--from", "{run}@turn")])
+def test_a_request_that_cannot_be_taken_leaves_no_branch(
+    desk: Desk, command: tuple[str, ...], said: str
+) -> None:
+    first = desk.work("@coder write a", [Call("write_file", path="a", content="1"), Say("wrote a")])
+    assert first.outcome is not None
+    run = first.outcome.run
+    done = desk.orc(*(word.format(run=run) for word in command), "--say", said)
+    assert done.code == 2, done.err
+    assert len(desk.orc("branches", "list", run).out.splitlines()) == 1
+
+
 def test_a_running_run_is_neither_forked_nor_undone(desk: Desk) -> None:
     from desk import wait_for
 

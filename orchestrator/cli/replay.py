@@ -66,9 +66,13 @@ def _view(run_id: str | None, options: dict[str, Any]) -> None:
 def _what_if(start: str, options: dict[str, Any]) -> None:
     from orchestrator.history import forking  # noqa: PLC0415
     from orchestrator.history.points import held  # noqa: PLC0415
+    from orchestrator.session import Options, Session  # noqa: PLC0415
 
     with opened_runs(start, options["workspace"]) as (root, runs), held(runs, start) as point:
-        request = options["say"] or _request_after(runs, point)
+        said = options["say"]
+        if said is not None:
+            Session(root, Options(model=options["model"])).check(said, point.run.id)
+        request = _request_after(runs, point) if said is None else said
         made = forking.fork(root, runs, point, name=options["name"], stem="what-if")
     click.echo(f"{made.id}/{made.branch_name} starts at {point.name}", err=True)
     go(options, request, made.id)
