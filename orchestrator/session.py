@@ -108,6 +108,8 @@ class Session:
         """Work on a request, in a new run or as the next turn of one; raises OrcError."""
         loaded = load(self.root, self.options.agents_of)
         check_request(request, loaded, model=self.options.model)
+        # The probe takes its time: here, no run can be cut off by then without its request.
+        detect(loaded.settings.sandbox)
         with opened_state(self.root) as connection:
             runs = Runs(connection, self.root)
             name = runs.create(request).id if run is None else run
