@@ -14,7 +14,9 @@ from desk import Desk, Terminal, alive, wait_for
 from scripted import Call, Calls, Request, Say, Stall
 
 from orchestrator.errors import BudgetExceeded, Interrupted, TimedOut
+from orchestrator.runs import Runs
 from orchestrator.session import Options, Session
+from orchestrator.storage import opened_state
 
 LONG = Call(
     "run_command", command="touch marker; echo begun; sleep 45 & sleep 44; echo late >> log", seconds=600
@@ -194,6 +196,18 @@ def test_a_run_is_stopped_from_another_process(desk: Desk) -> None:
     again = desk.orc("stop", run)
     assert (again.code, "nothing works on" in again.err) == (2, True)
     assert desk.work(None, [Say("it was stopped")]).answer == "it was stopped"
+
+
+def test_a_run_that_failed_before_it_stopped_is_not_said_to_go_on(desk: Desk) -> None:
+    name = desk.work("@coder list", [Call("list_files"), Say("nothing here")]).shown[0].run
+    with opened_state(desk.root) as connection:
+        runs = Runs(connection, desk.root)
+        with runs.held(name) as run:
+            process = desk.start("stop", name)
+            wait_for(desk.root / ".orc" / "locks" / f"{name}.stop")
+            runs.update(run, status="failed")
+    out, _ = process.communicate(timeout=30)
+    assert out == f"{name} is failed\n"
 
 
 @pytest.mark.parametrize("how", ["closes the pipe", "closes the terminal"])
