@@ -7,6 +7,7 @@ becomes `RUN.1.jsonl`, that one `RUN.2.jsonl`, and so on; only so many of a run,
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.settings import Logs
@@ -55,7 +56,9 @@ class Mirror:
         newest: dict[str, float] = {}
         for path in self._folder.glob("*.jsonl"):
             name = _run(path)
-            newest[name] = max(newest.get(name, 0.0), path.stat().st_mtime)
+            # Another run may be making room too.
+            with suppress(FileNotFoundError):
+                newest[name] = max(newest.get(name, 0.0), path.stat().st_mtime)
         too_many = len(newest) + 1 - self._settings.runs
         for run in sorted(newest, key=newest.__getitem__)[: max(0, too_many)]:
             forget(self._folder, run)

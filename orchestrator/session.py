@@ -95,22 +95,24 @@ class Session:
         loaded = load(self.root, self.options.agents_of)
         if request is not None:
             check_request(request, loaded, model=self.options.model)
-        if not state_path(self.root).exists() and (run or request is None):
+        if not state_path(self.root).exists() and (run is not None or request is None):
             raise UsageError(f"there is no run {run or 'to resume'} here yet")
         with opened_state(self.root) as connection:
             runs = Runs(connection, self.root)
             if request is None:
                 _resumable(runs, run)
-            elif run:
+            elif run is not None:
                 runs.get(run)
 
     async def run(self, request: str, *, run: str | None = None) -> Outcome:
         """Work on a request, in a new run or as the next turn of one; raises OrcError."""
         loaded = load(self.root, self.options.agents_of)
         check_request(request, loaded, model=self.options.model)
+        # The probe takes its time: here, no run can be cut off by then without its request.
+        detect(loaded.settings.sandbox)
         with opened_state(self.root) as connection:
             runs = Runs(connection, self.root)
-            name = run or runs.create(request).id
+            name = runs.create(request).id if run is None else run
             with runs.held(name) as row:
                 if row.status in {"waiting", "cut off"}:
                     raise UsageError(
@@ -124,7 +126,7 @@ class Session:
         loaded = load(self.root, self.options.agents_of)
         with opened_state(self.root) as connection:
             runs = Runs(connection, self.root)
-            name = run or runs.last_resumable().id
+            name = runs.last_resumable().id if run is None else run
             with runs.held(name) as row:
                 _resumable(runs, name)
                 if self.options.approves:
@@ -239,7 +241,7 @@ class Session:
 
 
 def _resumable(runs: Runs, run: str | None) -> Run:
-    row = runs.get(run) if run else runs.last_resumable()
+    row = runs.last_resumable() if run is None else runs.get(run)
     if row.status not in RESUMABLE:
         raise UsageError(f'{row.name} is {row.status}; say more with `orc run -c {row.name} "…"`')
     return row

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from desk import Desk
-from scripted import Call, Calls, Say
+from scripted import Call, Calls, Say, Status
 
 from orchestrator.errors import WaitingForApproval
 
@@ -177,6 +177,47 @@ def test_an_unknown_point_gets_near_matches(desk: Desk, point: str, told: str) -
         assert told.format(run=run) in done.err
     assert len(desk.orc("branches", "list", run).out.splitlines()) == 1
     assert desk.text("a") == "1"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("fork", ""),
+        ("fork", "@turn"),
+        ("undo", "--to", ""),
+        ("undo", ""),
+        ("redo", ""),
+        ("replay", "--from", ""),
+        ("replay", ""),
+        ("resume", ""),
+        ("resume", "", "--raise", "usd=1"),
+        ("run", "-c", "", "more"),
+        ("logs", ""),
+        ("diff", "", ""),
+        ("audit", "export", "--run", ""),
+    ],
+)
+def test_an_empty_name_is_refused_and_does_not_mean_the_newest_run(desk: Desk, command: list[str]) -> None:
+    stopped = desk.work("@coder write a", [Call("write_file", path="a", content="1"), Status(400)])
+    assert stopped.error is not None
+    before = len(desk.events())
+    done = desk.orc(*command)
+    assert (done.code, "no run ''" in done.err) == (2, True), done.err
+    assert (len(desk.events()), len(desk.runs())) == (before, 1)
+    assert desk.text("a") == "1"
+
+
+@pytest.mark.parametrize("said", ["", "@nobody do it"])
+@pytest.mark.parametrize("command", [("fork", "{run}"), ("replay", "--from", "{run}@turn")])
+def test_a_request_that_cannot_be_taken_leaves_no_branch(
+    desk: Desk, command: tuple[str, ...], said: str
+) -> None:
+    first = desk.work("@coder write a", [Call("write_file", path="a", content="1"), Say("wrote a")])
+    assert first.outcome is not None
+    run = first.outcome.run
+    done = desk.orc(*(word.format(run=run) for word in command), "--say", said)
+    assert done.code == 2, done.err
+    assert len(desk.orc("branches", "list", run).out.splitlines()) == 1
 
 
 def test_a_running_run_is_neither_forked_nor_undone(desk: Desk) -> None:

@@ -14,7 +14,9 @@ from desk import Desk, Terminal, alive, wait_for
 from scripted import Call, Calls, Request, Say, Stall
 
 from orchestrator.errors import BudgetExceeded, Interrupted, TimedOut
+from orchestrator.runs import Runs
 from orchestrator.session import Options, Session
+from orchestrator.storage import opened_state
 
 LONG = Call(
     "run_command", command="touch marker; echo begun; sleep 45 & sleep 44; echo late >> log", seconds=600
@@ -130,15 +132,38 @@ def test_a_thread_that_reads_a_slow_disk_holds_nobody_up(desk: Desk) -> None:
     assert desk.work(None, lambda _: Say("read")).answer == "read"
 
 
-def test_a_press_while_models_are_loaded_ends_without_a_traceback(desk: Desk) -> None:
+SLOW_IMPORT = """
+import pathlib, sys, time
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "langgraph":
+            pathlib.Path("marker").touch()
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_library_that_is_slow_to_load_holds_nobody_up(desk: Desk, number: signal.Signals) -> None:
+    desk.write("slow/sitecustomize.py", SLOW_IMPORT)
     with desk.model([Call("list_files"), Say("nothing here")]):
-        process = desk.start("run", "@coder list")
-        wait_for(desk.root / ".orc" / "logs")
-        process.send_signal(signal.SIGINT)
-        code, err, _ = ended(process)
+        process = desk.start("run", "@coder list", PYTHONPATH="slow")
+        wait_for(desk.root / "marker")
+        process.send_signal(number)
+        code, err, seconds = ended(process)
     assert (code, "Traceback" in err) == (130, False)
-    assert desk.runs()[0].status in {"stopped", "cut off"}
+    assert seconds < prompt()
+    assert desk.runs()[0].status == "stopped"
     assert desk.work(None, [Call("list_files"), Say("nothing here")]).answer == "nothing here"
+
+
+def test_a_press_before_a_run_has_begun_ends_with_130_too(desk: Desk) -> None:
+    process = desk.start("run", "-", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write("x" * 1_000_000)
+    process.send_signal(signal.SIGINT)
+    code, err, _ = ended(process)
+    assert (code, err) == (130, "error: stopped\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -171,6 +196,18 @@ def test_a_run_is_stopped_from_another_process(desk: Desk) -> None:
     again = desk.orc("stop", run)
     assert (again.code, "nothing works on" in again.err) == (2, True)
     assert desk.work(None, [Say("it was stopped")]).answer == "it was stopped"
+
+
+def test_a_run_that_failed_before_it_stopped_is_not_said_to_go_on(desk: Desk) -> None:
+    name = desk.work("@coder list", [Call("list_files"), Say("nothing here")]).shown[0].run
+    with opened_state(desk.root) as connection:
+        runs = Runs(connection, desk.root)
+        with runs.held(name) as run:
+            process = desk.start("stop", name)
+            wait_for(desk.root / ".orc" / "locks" / f"{name}.stop")
+            runs.update(run, status="failed")
+    out, _ = process.communicate(timeout=30)
+    assert out == f"{name} is failed\n"
 
 
 @pytest.mark.parametrize("how", ["closes the pipe", "closes the terminal"])

@@ -17,7 +17,7 @@ from scripted import Call, Calls, Say, Stall
 from orchestrator.documents import read_yaml, validate
 from orchestrator.events import Journal, Kind, Place, read_events
 from orchestrator.kinds import KINDS, schema
-from orchestrator.mirror import files_of
+from orchestrator.mirror import Mirror, files_of
 from orchestrator.settings import Logs, Settings
 from orchestrator.storage import open_state
 
@@ -65,6 +65,14 @@ def test_the_files_of_the_oldest_runs_make_room(tmp_path: Path) -> None:
             os.utime(path, (number, number))
     left = {path.name.split(".")[0] for path in (tmp_path / ".orc" / "logs").iterdir()}
     assert left == {"r-3", "r-4"}
+
+
+def test_a_file_that_another_run_removed_meanwhile_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "r-gone.jsonl").symlink_to("removed")
+    mirror = Mirror(tmp_path, "r-new", Logs(runs=1))
+    mirror.write("{}")
+    mirror.close()
+    assert (tmp_path / "r-new.jsonl").read_text("utf-8") == "{}\n"
 
 
 def test_runs_with_alike_names_keep_their_own_files(tmp_path: Path) -> None:

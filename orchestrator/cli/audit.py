@@ -36,7 +36,7 @@ def verify(run_ids: tuple[str, ...], as_json: bool) -> None:
     """Walk the hash chain of each run's journal, and its log; exit 1 with the first broken row of each."""
     from orchestrator.history import auditing  # noqa: PLC0415
 
-    with opened_runs(run_ids[0] if run_ids else "") as (root, runs):
+    with opened_runs(run_ids[0] if run_ids else None) as (root, runs):
         everything = runs.connection.execute("select id from runs order by created")
         names = [runs.get(name).id for name in run_ids] or [name for (name,) in everything.fetchall()]
         checked = [auditing.verify(runs.connection, root, name) for name in names]
@@ -64,7 +64,7 @@ def verify(run_ids: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--since", metavar="TIME", help="A date such as 2026-11-01 (UTC), or a span such as 30d or 12h."
 )
-@click.option("--run", "run_id", metavar="RUN", default="", help="Only this run.")
+@click.option("--run", "run_id", metavar="RUN", help="Only this run.")
 @click.option(
     "--format",
     "form",
@@ -77,14 +77,14 @@ def verify(run_ids: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A new file; else stdout."
 )
-def export(since: str | None, run_id: str, form: str, as_json: bool, output: Path | None) -> None:
+def export(since: str | None, run_id: str | None, form: str, as_json: bool, output: Path | None) -> None:
     """Write every decision: who wanted what, the verdict and its rule, who approved it, what came of it."""
     from orchestrator.history import auditing  # noqa: PLC0415
     from orchestrator.limits.report import moment  # noqa: PLC0415
 
     start = moment(since, time.time()) if since else 0.0
     with opened_runs(run_id) as (_, runs):
-        run = runs.get(run_id).id if run_id else ""
+        run = "" if run_id is None else runs.get(run_id).id
         rows = auditing.decisions(runs.connection, start, run)
         count = _written(rows, auditing.COLUMNS, "jsonl" if as_json else form, output)
     click.echo(f"{count:,} decisions{f' in {output}' if output else ''}", err=True)

@@ -30,8 +30,11 @@ def fork(point: str, name: str, say: str | None, files: bool, **options: Any) ->
     """
     from orchestrator.history import forking, travel  # noqa: PLC0415
     from orchestrator.history.points import held  # noqa: PLC0415
+    from orchestrator.session import Options, Session  # noqa: PLC0415
 
     with opened_runs(point, options["workspace"]) as (root, runs), held(runs, point) as found:
+        if say is not None:
+            Session(root, Options(model=options["model"])).check(say, found.run.id)
         if name:
             runs.branches.check_name(found.run.id, name)
         moved = travel.to(root, runs, found) if files else None

@@ -76,12 +76,12 @@ def logs(run_id: str | None, follow: bool, every: bool, as_json: bool, **options
     """Show the events of a RUN, the newest one by default, one line each."""
     from orchestrator.limits.report import moment  # noqa: PLC0415
 
-    if every and run_id:
+    if every and run_id is not None:
         raise UsageError(f"either --all or {run_id}, not both")
     since, folder = options["since"], options["workspace"]
     start = moment(since, time.time()) if isinstance(since, str) else 0.0
-    with opened_runs(run_id or "", folder if isinstance(folder, Path) else None) as (_, runs):
-        run = None if every else runs.get(run_id) if run_id else runs.newest()
+    with opened_runs(run_id, folder if isinstance(folder, Path) else None) as (_, runs):
+        run = None if every else runs.newest() if run_id is None else runs.get(run_id)
         lineage = runs.branches.lineage(runs.branches.get(run.branch)) if run else ()
         wanted = Wanted(run, lineage, _known(options["kinds"]), str(options["agent"]), start)
         try:

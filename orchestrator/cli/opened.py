@@ -16,13 +16,13 @@ from orchestrator.workspace.folders import nearest_workspace
 
 
 @contextmanager
-def opened_runs(wanted: str = "", workspace: Path | None = None) -> Iterator[tuple[Path, Runs]]:
+def opened_runs(wanted: str | None = None, workspace: Path | None = None) -> Iterator[tuple[Path, Runs]]:
     """The workspace and its runs; raises UsageError when there are none."""
     if os.environ.get("NO_COLOR"):
         click.get_current_context().color = False
     root = nearest_workspace(workspace or Path.cwd())
     if not state_path(root).exists():
-        named = f" {wanted!r}" if wanted else ""
+        named = "" if wanted is None else f" {wanted!r}"
         raise UsageError(f'no run{named}: this workspace has no runs yet; start one with orc run "…"')
     with opened_state(root) as connection:
         yield root, Runs(connection, root)

@@ -41,7 +41,7 @@ def replay(run_id: str | None, start: str | None, **options: Any) -> None:
     request, and with the agent files, policy and code of today.
     """
     if start is not None:
-        if run_id or options["strict"] or options["check"]:
+        if run_id is not None or options["strict"] or options["check"]:
             raise UsageError(
                 "--from POINT names the run, and is live: it goes with no RUN, --strict or --check"
             )
@@ -58,17 +58,21 @@ def replay(run_id: str | None, start: str | None, **options: Any) -> None:
 def _view(run_id: str | None, options: dict[str, Any]) -> None:
     from orchestrator.cli.runs import show_run  # noqa: PLC0415
 
-    with opened_runs(run_id or "", options["workspace"]) as (_, runs):
-        run = runs.get(run_id) if run_id else runs.newest()
+    with opened_runs(run_id, options["workspace"]) as (_, runs):
+        run = runs.newest() if run_id is None else runs.get(run_id)
         show_run(runs, run, as_json=options["as_json"])
 
 
 def _what_if(start: str, options: dict[str, Any]) -> None:
     from orchestrator.history import forking  # noqa: PLC0415
     from orchestrator.history.points import held  # noqa: PLC0415
+    from orchestrator.session import Options, Session  # noqa: PLC0415
 
     with opened_runs(start, options["workspace"]) as (root, runs), held(runs, start) as point:
-        request = options["say"] or _request_after(runs, point)
+        said = options["say"]
+        if said is not None:
+            Session(root, Options(model=options["model"])).check(said, point.run.id)
+        request = _request_after(runs, point) if said is None else said
         made = forking.fork(root, runs, point, name=options["name"], stem="what-if")
     click.echo(f"{made.id}/{made.branch_name} starts at {point.name}", err=True)
     go(options, request, made.id)
@@ -88,8 +92,8 @@ def _strictly(run_id: str | None, options: dict[str, Any]) -> None:
     from orchestrator.history.points import find_point  # noqa: PLC0415
     from orchestrator.history.strict import replay_strictly  # noqa: PLC0415
 
-    with opened_runs(run_id or "", options["workspace"]) as (root, runs):
-        point = find_point(runs, run_id or runs.newest().id)
+    with opened_runs(run_id, options["workspace"]) as (root, runs):
+        point = find_point(runs, runs.newest().id if run_id is None else run_id)
         report = asyncio.run(replay_strictly(root, runs, point))
     _tell(report, as_json=options["as_json"])
     if report.diverged and (options["check"] or not options["strict"]):

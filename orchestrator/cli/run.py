@@ -152,6 +152,11 @@ def _tidy(root: Path, retention: Retention) -> None:
         care.prune(root, runs, care.prunable(runs, retention, time.time()))
 
 
+def _interrupt(*_: object) -> None:
+    """Python's own way to take Ctrl-C, which asyncio would replace by one that waits for imports to end."""
+    raise KeyboardInterrupt
+
+
 def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None:
     """Run a request, or resume when there is none, and end the process as the run ended."""
     from orchestrator.cli.ask import approver, person_is_there  # noqa: PLC0415
@@ -181,9 +186,9 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
     fetch_before_use(chosen_model(load_settings(root), "default", os.environ, options["model"]))
     work = session.resume(run_id) if request is None else session.run(request, run=run_id)
     # Until the turn listens to them itself, which is after langgraph is loaded.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _interrupt)
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(Threads(max_workers=THREADS))

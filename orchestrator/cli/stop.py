@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli.opened import opened_runs
 from orchestrator.errors import OrcError, UsageError
+from orchestrator.runs import RESUMABLE
 
 SECONDS = 10.0
 """How long the other process gets; it needs two."""
@@ -42,5 +43,5 @@ def stop(run_id: str, workspace: Path | None) -> None:
                 "it stops after that"
             )
         now = runs.get(run_id)
-        advice = f"; `orc resume {now.name}` goes on" if now.status != "done" else ""
+        advice = f"; `orc resume {now.name}` goes on" if now.status in RESUMABLE else ""
         click.echo(f"{now.name} is {now.status}{advice}")

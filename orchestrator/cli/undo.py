@@ -12,6 +12,7 @@ from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.history.undoing import Undone, What
+    from orchestrator.runs import Runs
 
 _VERBS = {"create": "+", "write": "~", "delete": "-", "mode": "~"}
 _COLORS = {"+": "green", "-": "red", "~": "yellow"}
@@ -39,10 +40,10 @@ def undo(run_id: str | None, point: str | None, files: bool, chat: bool, **optio
     if files and chat:
         raise UsageError("--files and --chat exclude each other; without both, both are undone")
     what: What = "files" if files else "chat" if chat else "both"
-    with opened_runs(run_id or "") as (root, runs), held(runs, point or run_id or "") as end:
+    with opened_runs(run_id) as (root, runs), held(runs, _named(runs, run_id, point)) as end:
         if point is None:
             end = undoing.target(runs, end.run)
-        elif run_id and end.run.id != runs.get(run_id).id:
+        elif run_id is not None and end.run.id != runs.get(run_id).id:
             raise UsageError(f"{point} is no point of {run_id}")
         if options["dry_run"]:
             found = undoing.plan_undo(root, runs, end, what)
@@ -61,10 +62,16 @@ def redo(run_id: str | None, force: bool, dry_run: bool, as_json: bool) -> None:
     """Bring back what the last undo of a RUN took."""
     from orchestrator.history import undoing  # noqa: PLC0415
 
-    with opened_runs(run_id or "") as (root, runs), runs.held(run_id or runs.newest().id) as run:
+    with opened_runs(run_id) as (root, runs), runs.held(_named(runs, run_id)) as run:
         found = undoing.redo(root, runs, runs.get(run.id), force=force, dry_run=dry_run)
     verb = "would bring back what was undone to" if dry_run else "brought back what was undone to"
     _show(found, verb, as_json=as_json)
+
+
+def _named(runs: Runs, run: str | None, point: str | None = None) -> str:
+    """What was named, else the newest run; an empty name is one too, and is refused as unknown."""
+    given = run if point is None else point
+    return runs.newest().id if given is None else given
 
 
 def _show(found: Undone, verb: str, *, as_json: bool) -> None:

@@ -33,7 +33,7 @@ class Point:
 def find_point(runs: Runs, text: str) -> Point:
     """The moment that a text names; raises UsageError with near matches."""
     name, at, wanted = text.partition("@")
-    run = runs.get(name) if name else runs.newest()
+    run = runs.get(name)
     branch = runs.branches.get(run.branch)
     return Point(run, branch, find_step(runs, branch, wanted) if at else None)
 
@@ -41,10 +41,8 @@ def find_point(runs: Runs, text: str) -> Point:
 @contextmanager
 def held(runs: Runs, text: str) -> Iterator[Point]:
     """The same, with its run held so that it stays so; raises UsageError when a run is worked on."""
-    name, at, wanted = text.partition("@")
-    name = name or runs.newest().id
-    with runs.held(name):
-        yield find_point(runs, f"{name}{at}{wanted}")
+    with runs.held(text.partition("@")[0]):
+        yield find_point(runs, text)
 
 
 def find_step(runs: Runs, branch: Branch, wanted: str) -> Step:

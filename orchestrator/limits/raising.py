@@ -33,7 +33,7 @@ def raise_of_run(root: Path, limits: Limits, run: str | None, wanted: Sequence[s
     connection = open_state(root)
     try:
         runs = Runs(connection, root)
-        row = runs.get(run) if run else runs.last_resumable()
+        row = runs.last_resumable() if run is None else runs.get(run)
         raise_limits(connection, limits, Who(row.id, row.turns), wanted)
         return row.id
     finally:
