@@ -24,6 +24,8 @@ class Confinement:
     view: View = "work"
     git_records: bool = False
     """Whether a `work` command may change `.git/hooks` and `.git/config`, because a person said so."""
+    gate: int | None = None
+    """Number of an inherited socket on which a `work` command's listener is handed out; see `gate`."""
 
 
 class Sandbox(Protocol):
@@ -31,6 +33,9 @@ class Sandbox(Protocol):
 
     name: str
     """Such as `bubblewrap` or `none`; recorded with each run."""
+
+    has_gate: bool
+    """Whether a command without a network can be given a way to granted hosts."""
 
     @property
     def is_confining(self) -> bool:
