@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -29,7 +29,7 @@ _REGISTRY = re.compile(
 
 def normal_host(text: str) -> str:
     """A host as it is compared; raises ValueError for what is neither a name nor an IP address."""
-    host = text.strip().lower()
+    host = text.lower()
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         return str(ipaddress.ip_address(bare))
@@ -77,7 +77,7 @@ def split(text: str) -> tuple[str, int]:
 
     Raises ValueError for a port that there cannot be.
     """
-    found = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(.*))?", text.strip())
+    found = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(.*))?", text)
     if found is None:
         raise ValueError("is no host; an IPv6 address stands in brackets, as in [2001:db8::1]:443")
     host, port = found[1], found[2]
@@ -108,6 +108,16 @@ def within(wanted: str, grants: Iterable[str]) -> bool:
     probe = f"x{bare[1:]}" if bare.startswith("*.") else bare
     wide = [each for each in grants if not bare.startswith("*.") or each.startswith("*.")]
     return all(covers(wide, probe, port) for port in ((own,) if own else PORTS))
+
+
+def named(grants: Iterable[str]) -> frozenset[str]:
+    """The hosts that grants name one by one: what stands before a pattern's dot can be made up."""
+    return frozenset(split(each)[0].strip("[]") for each in grants if not each.startswith("*."))
+
+
+def allowed(wanted: Iterable[str], bounds: Collection[str] | None) -> tuple[str, ...]:
+    """The grants that lie within bounds; without any, all of them."""
+    return tuple(each for each in wanted if bounds is None or within(each, bounds))
 
 
 Host = Annotated[str, AfterValidator(grant)]

@@ -28,6 +28,13 @@ class Confinement:
     """Number of an inherited socket on which a `work` command's listener is handed out; see `gate`."""
 
 
+def no_way(sandbox: str) -> str:
+    """Why commands get no way to granted hosts in a sandbox that has no gate."""
+    if sandbox == "none":
+        return "nothing confines commands here, so each of them is asked and has the whole network"
+    return f"only bubblewrap can give a way to some hosts; in {sandbox}, commands have no network"
+
+
 class Sandbox(Protocol):
     """One way to confine a process."""
 

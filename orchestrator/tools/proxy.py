@@ -60,7 +60,7 @@ class Gate:
     """Grants in normal form, see `reach`."""
     private: Sequence[str] = ()
     """Hosts that may be on private addresses."""
-    heard: Callable[[Reached], None] = lambda _: None
+    heard: Callable[[Reached], object] = lambda _: None
     """Told once of each host that was reached or refused."""
 
 
