@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from orchestrator.errors import UsageError
+from orchestrator.reach import Host
 from orchestrator.settings import StepLimits, Strict, Tier
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
@@ -28,6 +29,13 @@ class Routing(Strict):
     """Requests as users would write them."""
     not_examples: list[str] = Field(default_factory=list)
     """Requests that look like this specialist's and are not."""
+
+
+class AgentSandbox(Strict):
+    """What the commands of this specialist may have beyond the workspace."""
+
+    hosts: Annotated[tuple[Host, ...], Field(max_length=100)] = ()
+    """Hosts that they may reach: `example.org` (ports 443 and 80), `example.org:8443`, `*.example.org`."""
 
 
 class AgentSettings(Strict):
@@ -49,6 +57,8 @@ class AgentSettings(Strict):
     """How the router recognises its requests; not taken over from an agent of another name."""
     approval: Literal["auto", "ask", "read-only"] | None = None
     """`auto`: policy decides; `ask`: calls that change something are asked; `read-only`: those are denied."""
+    sandbox: AgentSandbox | None = None
+    """What its commands may reach; nothing when neither this file nor the extended one says."""
     prompt: str | None = None
     """In a YAML file; in Markdown the prompt is the text below the second `---`."""
 
@@ -64,6 +74,8 @@ class Agent(Strict):
     """Limits of one step; those of the settings hold for the whole turn besides."""
     routing: Routing = Routing()
     approval: Literal["auto", "ask", "read-only"] = "auto"
+    hosts: tuple[str, ...] = ()
+    """What its commands may reach, see `reach`."""
     prompt: str
     source: Path
     """The file it comes from."""

@@ -16,6 +16,7 @@ from orchestrator.cancel import Cancel
 from orchestrator.events import Journal
 from orchestrator.limits import Budget
 from orchestrator.llm.base import ChatModel
+from orchestrator.reach import allowed
 from orchestrator.safety.policy import Policy
 from orchestrator.settings import Settings, Tier
 from orchestrator.snapshots import Snapshots
@@ -53,6 +54,12 @@ class Context:
     """Set when the work is to end."""
     claims: Claims = field(default_factory=Claims)
     """Keeps calls apart that touch the same thing."""
+
+    def hosts_of(self, agent: str) -> tuple[str, ...]:
+        """What the commands of a specialist may reach: its file grants it, and the settings allow it."""
+        if not self.tool_context.sandbox.has_gate:
+            return ()
+        return allowed(self.agents[agent].hosts, self.settings.sandbox.hosts)
 
     async def open_model(self, agent: str) -> ChatModel:
         """The model that a specialist works with."""

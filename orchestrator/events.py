@@ -57,20 +57,12 @@ Kind = Literal[
     "snapshot",
     "served",
     "taint",
+    "network",
     "fork",
     "undo",
     "redo",
 ]
-DURABLE: frozenset[str] = frozenset({
-    "turn",
-    "approval",
-    "tool_intent",
-    "tool_result",
-    "answer",
-    "end",
-    "undo",
-    "redo",
-})
+DURABLE = frozenset({"turn", "approval", "tool_intent", "tool_result", "answer", "end", "undo", "redo"})
 """Kinds that are forced to the disk (fsync) before `write` returns, and all rows before them."""
 
 

@@ -141,8 +141,21 @@ class Verdict(Fields):
     """Null for an allowed call: its intent has them."""
     taint: int = 0
     """How far from trusted what the call is made of is; 0 is the user's own."""
+    hosts: list[str] = []
+    """What the command may reach, by the grant of its agent."""
     sources: list[str] = []
     """Where arguments that are not the user's own were read."""
+
+
+class Network(Fields):
+    """A command wanted to reach a host; written once for each host of a call."""
+
+    tool: str
+    host: str
+    port: int
+    allowed: bool
+    why: str = ""
+    """Why not."""
 
 
 class Facts(Fields):
@@ -307,6 +320,7 @@ KINDS: dict[str, type[Fields]] = {
     "tool_intent": ToolIntent,
     "tool_result": ToolResult,
     "verdict": Verdict,
+    "network": Network,
     "facts": Facts,
     "taint": Taint,
     "approval": Approval,

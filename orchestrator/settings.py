@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from orchestrator.reach import Host
+
 Tier = Literal["fast", "default", "strong", "guardian"]
 
 OPENAI_MODEL = "gpt-5-mini"
@@ -208,6 +210,9 @@ class Sandboxing(Strict):
     """The container runtime, such as `runsc` for gVisor; empty: the program's own choice."""
     image: Annotated[str, Field(pattern=r"^[\w][\w./:@-]*$")] = "python:3.12"
     """The image in which commands run; it is never fetched."""
+
+    hosts: Annotated[tuple[Host, ...], Field(max_length=1000)] | None = None
+    """The hosts that agent files may let commands reach; unset: those that they name; `[]`: none."""
 
     @model_validator(mode="before")
     @classmethod

@@ -112,6 +112,8 @@ class Verdict(TypedDict):
     """Whether the call only looks, so that a command may see the whole machine."""
     taint: NotRequired[int]
     """How far from trusted what the call is made of is; 0, or missing, is the user's own."""
+    hosts: NotRequired[list[str]]
+    """What the command may reach; missing: it runs without a network."""
     sources: NotRequired[list[str]]
     """Where arguments that are not the user's own came from."""
 

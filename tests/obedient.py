@@ -62,6 +62,7 @@ class Confining:
 
     name = "confining"
     is_confining = True
+    has_gate = True
 
     def wrap(self, argv: list[str], _confinement: Confinement) -> list[str]:
         return argv

@@ -17,6 +17,7 @@ class Unconfined:
 
     name = "none"
     is_confining = False
+    has_gate = False
 
     def __init__(self) -> None:
         self.last: Confinement | None = None

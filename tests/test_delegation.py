@@ -47,6 +47,20 @@ def test_an_edit_of_a_file_that_nobody_named_is_no_loss(command: str, desk: Desk
     assert rules(desk, "use 4 blanks everywhere", {"main.py": "x\n"}, ["cat main.py", command]) == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["sort main.py > tmp && mv tmp main.py", "> new.txt"],
+)
+def test_what_a_command_made_itself_is_no_loss(command: str, desk: Desk) -> None:
+    assert rules(desk, "sort main.py", {"main.py": "x\n"}, ["cat main.py", command]) == []
+
+
+def test_what_was_there_before_a_command_wrote_it_is_one(desk: Desk) -> None:
+    files = {"main.py": "x\n", "notes": "n"}
+    asked = rules(desk, "sort main.py", files, ["cat main.py", "echo y > notes && rm notes"])
+    assert "taint.loss" in asked or "request.asks-no-deletion" in asked
+
+
 @pytest.mark.parametrize("command", [": > main.py", "> main.py", "truncate -s 0 main.py", "mv empty main.py"])
 def test_to_empty_a_file_that_nobody_named_is_one(command: str, desk: Desk) -> None:
     files = {"main.py": "x\n", "empty": ""}

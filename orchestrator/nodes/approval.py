@@ -118,7 +118,7 @@ async def _attended(situations: list[Situation], state: SpecialistState) -> dict
 
 async def _question(situation: Situation, state: SpecialistState) -> Question:
     call, context, brief = situation.call, situation.context, situation.brief
-    verdict = state["verdicts"][str(call["id"])]
+    verdict, agent = state["verdicts"][str(call["id"])], brief["step"]["agent"]
     request = await request_of(situation, verdict)
     asked = Asked(
         run=context.journal.run,
@@ -126,10 +126,10 @@ async def _question(situation: Situation, state: SpecialistState) -> Question:
         turn=context.journal.turn,
         step=brief["step"]["id"],
         call=str(call["id"]),
-        agent=brief["step"]["agent"],
+        agent=agent,
         tool=call["name"],
         arguments=canonical(call["args"]),
-        policy=f"{context.policy.digest} {context.agents[brief['step']['agent']].approval}",
+        policy=" ".join([context.policy.digest, context.agents[agent].approval, *context.hosts_of(agent)]),
         taint=verdict.get("taint", 0),
     )
     return Question(situation, verdict, request, context.grants.ask(asked, request))

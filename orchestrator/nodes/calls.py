@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -18,6 +19,7 @@ from langchain_core.messages.tool import ToolCall
 from orchestrator.cancel import ended
 from orchestrator.context import Context
 from orchestrator.errors import StorageError, ToolError
+from orchestrator.events import scope
 from orchestrator.nodes.budget import over_step
 from orchestrator.nodes.changes import files, told
 from orchestrator.nodes.circles import CUT_OFF
@@ -26,6 +28,7 @@ from orchestrator.state import Verdict
 from orchestrator.tools.base import Tool, parse
 from orchestrator.tools.base import call as call_tool
 from orchestrator.tools.claims import claims_of
+from orchestrator.tools.proxy import Gate
 
 
 async def run_all(
@@ -70,6 +73,12 @@ async def run_all(
 async def _in_turn(running: _Running, free: asyncio.Semaphore, watched: bool) -> str:
     async with free:
         return await running.run(watched)
+
+
+KEPT_IN = (
+    "(it ran without a network, because nothing shows what it would send; a command that names the host "
+    "itself, such as curl or git, may reach it)"
+)
 
 
 @dataclass
@@ -129,12 +138,29 @@ class _Running:
         )
         return text
 
+    def _gate(self) -> Gate | None:
+        """The way to the hosts that the verdict names, unless the agent may not reach them any more."""
+        context, wanted = self.context, self.verdict.get("hosts", [])
+        hosts = tuple(each for each in context.hosts_of(scope()["agent"]) if each in wanted) if wanted else ()
+        if not hosts:
+            return None
+        write = partial(context.journal.write, "network", call=self.identifier, tool=self.tool.name)
+        private = context.settings.tools.allowed_private_hosts
+        return Gate(hosts, private, lambda reached: write(**asdict(reached)))
+
     async def _outcome(self) -> tuple[str, str]:
         """Status `ok` or `error`, and the text for the model."""
-        tool, reads = self.tool, self.verdict["read_only"]
-        using = replace(self.context.tool_context, read_only_command=reads, approved=self.is_attended)
+        tool, verdict = self.tool, self.verdict
+        using = replace(
+            self.context.tool_context,
+            read_only_command=verdict["read_only"],
+            approved=self.is_attended,
+            gate=self._gate(),
+        )
         try:
-            return "ok", await call_tool(tool, parse(tool, self.call["args"]), using)
+            text = await call_tool(tool, parse(tool, self.call["args"]), using)
+            is_kept_in = verdict.get("hosts") == [] and not text.startswith("exit code 0")
+            return "ok", f"{text}\n{KEPT_IN}" if is_kept_in else text
         except ToolError as error:
             return "error", f"Error: {error}"
         except StorageError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langchain_core.messages import AnyMessage
 from langchain_core.messages.tool import ToolCall
@@ -24,6 +24,7 @@ from orchestrator.nodes.messages import last_answer
 from orchestrator.nodes.taint import origins, thread_of, with_paths
 from orchestrator.safety.taint import LEAVES, concerns, is_own_temporary
 from orchestrator.safety.verdict import Call, Judgement, Level, gravest
+from orchestrator.sandbox import no_way
 from orchestrator.state import Brief, SpecialistState, Verdict
 
 STRICTNESS = {"allow": 0, "ask": 1, "deny": 2}
@@ -44,6 +45,10 @@ class Situation:
     context: Context
 
 
+SHOWN = ("command", "code")
+"""Arguments that show what a call runs."""
+PLAIN = ("shell.", "path.")
+"""Rules on programs that are known and reach nothing, as long as they are mild."""
 Tighten = Callable[[Situation, Verdict], Verdict | None]
 """Proposes a verdict in view of the one so far; None where it has nothing to add."""
 
@@ -66,7 +71,9 @@ async def judge(call: ToolCall, state: SpecialistState, context: Context) -> Ver
         proposed = step(situation, verdict)
         verdict = tightest(verdict, proposed) if proposed else verdict
     looked = await _reviewed(situation, verdict) if verdict["decision"] == "allow" else None
-    return tightest(verdict, looked) if looked else verdict
+    verdict = tightest(verdict, looked) if looked else verdict
+    hosts = granted(situation, verdict)
+    return verdict if hosts is None else Verdict(**verdict, hosts=list(hosts))
 
 
 async def _reviewed(situation: Situation, verdict: Verdict) -> Verdict | None:
@@ -79,6 +86,38 @@ async def _reviewed(situation: Situation, verdict: Verdict) -> Verdict | None:
     if is_own and context.remembered.covering(agent, call["name"], call["args"], GUARDIAN):
         return None
     return await reviewed(call, judged, situation.effects, situation.brief, context)
+
+
+def granted(situation: Situation, verdict: Verdict) -> tuple[str, ...] | None:
+    """The hosts that a command gets a way to; none where it is kept from what its agent may reach.
+
+    A command that names what it reaches has been judged for that. Of one that does not, nothing shows what it
+    would send, so once texts were read that are not the user's, it has to be in the user's words or the plan.
+    """
+    call, judged = situation.call, situation.judged
+    hosts = _hosts(situation.brief, situation.effects, situation.context)
+    if not hosts or verdict["decision"] == "deny" or verdict["read_only"]:
+        return None
+    if judged.reaches:
+        return hosts
+    if all(finding.level < Level.REVIEW and finding.rule.startswith(PLAIN) for finding in judged.findings):
+        return None
+    texts = {name: call["args"][name] for name in SHOWN if name in call["args"]}
+    effects = replace(situation.effects, network=True, targets=SHOWN)
+    thread = thread_of(situation.brief, situation.done, situation.context)
+    found = concerns(Call(call["name"], texts, effects, situation.brief["step"]["agent"]), judged, thread)
+    return () if any(finding.rule in LEAVES for finding in found) else hosts
+
+
+def _hosts(brief: Brief, effects: Effects, context: Context) -> tuple[str, ...]:
+    """What a call may reach by the grant of its agent: only what runs in the sandbox is held to it."""
+    agent = context.agents[brief["step"]["agent"]]
+    hosts = context.hosts_of(agent.name) if effects.executes else ()
+    if agent.hosts and effects.executes and not hosts:
+        sandbox = context.tool_context.sandbox
+        why = "sandbox.hosts in the settings does not allow it" if sandbox.has_gate else no_way(sandbox.name)
+        context.journal.note_once(f"{agent.name} may not reach {', '.join(agent.hosts)}: {why}")
+    return hosts
 
 
 def tightest(before: Verdict, proposed: Verdict) -> Verdict:
@@ -116,7 +155,8 @@ def _not_available(call: ToolCall, brief: Brief, context: Context) -> Verdict:
 
 async def situation_of(call: ToolCall, state: SpecialistState, context: Context) -> Situation:
     """A call as the policy judges it now."""
-    agent, tool = context.agents[state["brief"]["step"]["agent"]], context.tools.get(call["name"])
+    brief = state["brief"]
+    agent, tool = context.agents[brief["step"]["agent"]], context.tools.get(call["name"])
     effects = (tool.effects if tool else None) or WORST
     asked = Call(
         tool=call["name"],
@@ -124,12 +164,14 @@ async def situation_of(call: ToolCall, state: SpecialistState, context: Context)
         effects=effects,
         agent=agent.name,
         approval=agent.approval,
+        hosts=_hosts(brief, effects, context),
     )
+    judged = await asyncio.to_thread(context.policy.judge, asked)
     return Situation(
         call=call,
-        effects=effects,
-        judged=await asyncio.to_thread(context.policy.judge, asked),
-        brief=state["brief"],
+        effects=replace(effects, network=True) if asked.hosts and judged.reaches else effects,
+        judged=judged,
+        brief=brief,
         done=[message for message in state["messages"] if message.id != last_answer(state).id],
         context=context,
     )

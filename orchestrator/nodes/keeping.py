@@ -67,7 +67,8 @@ class Keeping:
         """Whether the call may change something that is no file of the workspace."""
         effects, sandbox = self.tool.effects, self.context.tool_context.sandbox
         is_loose = effects.executes and not sandbox.is_confining
-        return is_loose or not self.verdict["inside"] or (effects.network and effects.writes)
+        network = effects.network or bool(self.verdict.get("hosts"))
+        return is_loose or not self.verdict["inside"] or (network and effects.writes)
 
 
 async def keep_files(context: Context) -> None:

@@ -45,7 +45,7 @@ def _received(call: ToolCall, text: str, verdict: Verdict, context: Context) -> 
     texts = list(strings(call["args"]))
     is_kept = any(each.strip().startswith(SCHEME) for each in texts)
     is_loose = effects.executes and not context.tool_context.sandbox.is_confining
-    trust = Trust.WEB if is_kept or is_loose else effects.output
+    trust = Trust.WEB if is_kept or is_loose or verdict.get("hosts") else effects.output
     text, mark = received(
         text, trust, secret_values(context.settings), secret=effects.reads and names_secret_file(texts)
     )

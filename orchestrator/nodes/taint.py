@@ -19,6 +19,7 @@ from orchestrator.context import Context
 from orchestrator.effects import Effects, Trust
 from orchestrator.nodes.intent import leaves_choice, only_looks
 from orchestrator.nodes.messages import FINISH
+from orchestrator.reach import named
 from orchestrator.redaction import redact, secrets_of
 from orchestrator.safety.naming import host_of, names
 from orchestrator.safety.provenance import OURS, Mark, level_of_names, mark_of
@@ -116,7 +117,7 @@ def thread_of(brief: Brief, messages: Sequence[AnyMessage], context: Context) ->
         foreign=tuple(foreign),
         read=(*brief["before"], *read),
         links=frozenset(links),
-        hosts=frozenset(reached - {""}),
+        hosts=frozenset(reached - {""}) | named(context.hosts_of(brief["step"]["agent"])),
         own=frozenset(own),
         delegated=tuple(delegated),
         listed=_listed(messages),

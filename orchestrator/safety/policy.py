@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from orchestrator.safety import interpreters
+from orchestrator.safety import granted, interpreters
 from orchestrator.safety.alone import FAILURES
+from orchestrator.safety.naming import urls
 from orchestrator.safety.rulebook import Book, builtin
 from orchestrator.safety.scope import Scope, absolute, consequence, scope
 from orchestrator.safety.shell import Examined, Examiner, examine
@@ -164,6 +165,12 @@ class Policy:
                 "path.outside", Level.DENY, "the working folder is outside the workspace", printable(str(cwd))
             )
             found = replace(found, findings=(*found.findings, outside), inside=False)
+        if call.hosts and found.reaches:
+            more = (*granted.concerns(found.reaches, call.hosts), *_sent(found.reaches))
+            findings = found.findings + more
+            # Nothing brings back what was sent, so `--yes` does not speak for it.
+            stays = gravest(findings).level < Level.ASK
+            found = replace(found, findings=findings, inside=found.inside and stays)
         return self._decided(found, confined=confined, executes=True)
 
     def _decided(self, found: Examined, *, confined: bool, executes: bool = False) -> Judgement:
@@ -237,6 +244,12 @@ def _outgoing(arguments: Mapping[str, Any]) -> tuple[Finding, ...]:
         if re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE) and (carried := _carried(text)):
             findings.append(Finding("network.carries", Level.ASK, carried, printable(text)))
     return tuple(findings)
+
+
+def _sent(reaches: Sequence[str]) -> tuple[Finding, ...]:
+    """The same findings on commands and code that reach the network."""
+    texts = [*reaches, *(url for text in reaches for url in urls(text))]
+    return tuple(finding for text in texts for finding in _outgoing({"command": text}))
 
 
 def _carried(url: str) -> str:

@@ -68,6 +68,7 @@ def flips(
     policy: Policy,
     effects: Mapping[str, Effects],
     approvals: Mapping[str, Approval],
+    hosts: Mapping[str, tuple[str, ...]],
 ) -> Iterator[Flip]:
     """The calls that come out otherwise with this policy, in their order."""
     for call in calls:
@@ -78,6 +79,7 @@ def flips(
                 effects.get(call.tool, WORST),
                 call.agent,
                 approvals.get(call.agent, "auto"),
+                hosts.get(call.agent, ()),
             )
         )
         if judged.decision != call.decision:

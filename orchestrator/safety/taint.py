@@ -7,6 +7,7 @@ verdict stricter or nothing; no scanner takes part, so a text gains nothing by l
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -111,7 +112,13 @@ def _deleted(call: Call, thread: Thread) -> Iterator[str]:
 
 def _lost(judged: Judgement, thread: Thread) -> Iterator[str]:
     """What a command deletes, empties or replaces, by its findings; of one that only looks, edits too."""
+    made: set[str] = set()
+    links = any(re.match(r"\s*(?:ln|cp\s+-\S*[ls])\b", finding.subject) for finding in judged.findings)
     for finding in judged.findings:
+        if finding.path and finding.path in made:
+            continue  # What this very command made, nobody can lose.
+        if finding.rule == "shell.write-inside" and not links and not os.path.lexists(finding.path):
+            made.add(finding.path)
         is_replaced = finding.loss == "yes" and finding.level >= Level.SNAPSHOT
         # A redirection alone has nothing but its target for a subject.
         is_whole = _REPLACES.match(finding.subject) or finding.subject == finding.target

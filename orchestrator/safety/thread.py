@@ -24,7 +24,7 @@ class Thread:
     links: frozenset[str] = frozenset()
     """URLs that a search gave as its results."""
     hosts: frozenset[str] = frozenset()
-    """Hosts that calls reached before without a question."""
+    """Hosts that calls reached before without a question, and those that the agent's file names."""
     own: frozenset[str] = frozenset()
     """Files that the specialist wrote in this step."""
     delegated: tuple[str, ...] = ()

@@ -54,6 +54,8 @@ class Call:
     effects: Effects
     agent: str
     approval: Literal["auto", "ask", "read-only"] = "auto"
+    hosts: tuple[str, ...] = ()
+    """What its commands may reach, see `reach`; without any, the sandbox keeps them from the network."""
 
 
 @dataclass(frozen=True)

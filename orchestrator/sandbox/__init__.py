@@ -24,6 +24,15 @@ class Confinement:
     view: View = "work"
     git_records: bool = False
     """Whether a `work` command may change `.git/hooks` and `.git/config`, because a person said so."""
+    gate: int | None = None
+    """Number of an inherited socket on which a `work` command's listener is handed out; see `gate`."""
+
+
+def no_way(sandbox: str) -> str:
+    """Why commands get no way to granted hosts in a sandbox that has no gate."""
+    if sandbox == "none":
+        return "nothing confines commands here, so each of them is asked and has the whole network"
+    return f"only bubblewrap can give a way to some hosts; in {sandbox}, commands have no network"
 
 
 class Sandbox(Protocol):
@@ -31,6 +40,9 @@ class Sandbox(Protocol):
 
     name: str
     """Such as `bubblewrap` or `none`; recorded with each run."""
+
+    has_gate: bool
+    """Whether a command without a network can be given a way to granted hosts."""
 
     @property
     def is_confining(self) -> bool:

@@ -42,6 +42,7 @@ class Bubblewrap:
     program: str
     limits: Limits = field(default_factory=Limits)
     name: str = "bubblewrap"
+    has_gate: bool = True
     filters: bool = field(default_factory=seccomp.is_known)
     """Whether system calls are filtered."""
 
@@ -62,6 +63,9 @@ class Bubblewrap:
         hidden = [
             item for name in sorted(os.environ) if SECRET_NAME.search(name) for item in ("--unsetenv", name)
         ]
+        if confinement.gate is not None:
+            script = Path(__file__).with_name("gate.py").read_text(encoding="utf-8")
+            argv = [sys.executable, "-I", "-S", "-c", script, str(confinement.gate), *argv]
         inner = [*common, *hidden, "--", *_limited(argv, self.limits, confinement.view)]
         # What a vector cannot carry, a shell does before it is gone: join the groups, open the filter.
         joins = "".join(

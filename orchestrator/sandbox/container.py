@@ -51,6 +51,7 @@ class Container:
     program: str
     limits: Limits = field(default_factory=Limits)
     name: str = "container"
+    has_gate: bool = False
 
     @property
     def is_confining(self) -> bool:

@@ -48,6 +48,7 @@ class Landlock:
 
     limits: Limits = field(default_factory=Limits)
     name: str = "landlock"
+    has_gate: bool = False
 
     @property
     def is_confining(self) -> bool:

@@ -12,6 +12,7 @@ class NoSandbox:
     """Where nothing can confine a process."""
 
     name: str = "none"
+    has_gate: bool = False
     why: str = ""
     """Why there is none, in words for a person."""
 

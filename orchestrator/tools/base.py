@@ -18,6 +18,7 @@ from orchestrator.effects import WORST, Effects
 from orchestrator.errors import ToolError
 from orchestrator.sandbox import Sandbox
 from orchestrator.settings import ToolSettings
+from orchestrator.tools.proxy import Gate
 from orchestrator.tools.results import shaped
 
 
@@ -46,6 +47,8 @@ class ToolContext:
     """Where results too long for the model are kept for read_file; without, they are only cut."""
     read_only_command: bool = False
     """The policy found that the command only reads: it may see the whole machine and change nothing."""
+    gate: Gate | None = None
+    """Hosts that a command may reach; without, it has no network."""
     approved: bool = False
     """A person said yes to this very call: it may change what makes Git run programs."""
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
@@ -18,6 +19,7 @@ from orchestrator.sandbox.records import Kept
 from orchestrator.tools.base import Arguments, Tool, ToolContext
 from orchestrator.tools.paths import opened
 from orchestrator.tools.process import BY_USER, DISK, Ended, Job, environment, run, shell
+from orchestrator.tools.proxy import Proxy
 from orchestrator.tools.results import shaped
 from orchestrator.tools.walk import missing
 
@@ -64,12 +66,9 @@ async def run_command(arguments: RunCommandArguments, context: ToolContext) -> s
     cwd = _folder(context.root, arguments.cwd)
     view: View = "inspect" if context.read_only_command else "work"
     records = context.approved or _PLAIN_GIT.fullmatch(arguments.command) is not None
-    argv = context.sandbox.wrap(
-        [shell(), "-c", arguments.command],
-        Confinement(root=context.root, cwd=cwd, view=view, git_records=records),
-    )
-    job = Job(argv, cwd, _limit(arguments.seconds, context))
-    ended, note = await _run(job, context, guards=not records and view == "work")
+    confinement = Confinement(root=context.root, cwd=cwd, view=view, git_records=records)
+    job = Job([shell(), "-c", arguments.command], cwd, _limit(arguments.seconds, context))
+    ended, note = await _run(job, confinement, context)
     return report(ended, context, "run_command") + note
 
 
@@ -90,27 +89,40 @@ async def run_python(arguments: RunPythonArguments, context: ToolContext) -> str
     python = next((found for name in ("python3", "python") if (found := _which(name))), None)
     if python is None:
         raise ToolError("there is no Python on this machine; use run_command")
-    argv = context.sandbox.wrap(
-        [python, "-c", PYTHON.read_text(encoding="utf-8")], Confinement(root=context.root, cwd=context.root)
-    )
+    argv = [python, "-c", PYTHON.read_text(encoding="utf-8")]
     with tempfile.TemporaryFile() as code:
         code.write(arguments.code.encode("utf-8", "replace"))
         code.seek(0)
         job = Job(argv, context.root, _limit(arguments.seconds, context), code)
-        ended, note = await _run(job, context, guards=True)
+        ended, note = await _run(job, Confinement(root=context.root, cwd=context.root), context)
     return report(ended, context, "run_python") + note
 
 
-async def _run(job: Job, context: ToolContext, *, guards: bool) -> tuple[Ended, str]:
-    """Run a job; with `guards`, put back what it did to Git's hooks and settings, and say so."""
+async def _run(job: Job, confinement: Confinement, context: ToolContext) -> tuple[Ended, str]:
+    """Run a job confined; put back what it did to Git's hooks and settings unless it may, and say so."""
+    guards = not confinement.git_records and confinement.view == "work"
     kept = Kept(context.root) if guards else None
     changed: list[Path] = []
     try:
-        ended = await run(job, context.cancel)
+        ended, note = await _reaching(job, confinement, context)
     finally:
         changed = kept.restore() if kept else []
     names = ", ".join(str(path.relative_to(context.root)) for path in changed[:5])
-    return ended, f"\nput back as it was: {names}; ask the user to change it" if names else ""
+    return ended, note + (f"\nput back as it was: {names}; ask the user to change it" if names else "")
+
+
+async def _reaching(job: Job, confinement: Confinement, context: ToolContext) -> tuple[Ended, str]:
+    """Run a job confined, with a way to the hosts that are granted, and say what it was refused."""
+    sandbox, gate = context.sandbox, context.gate
+    if gate is None or confinement.view != "work" or not sandbox.has_gate:
+        return await run(replace(job, argv=sandbox.wrap(job.argv, confinement)), context.cancel), ""
+    proxy = Proxy(gate)
+    async with proxy.listening() as number:
+        argv = sandbox.wrap(job.argv, replace(confinement, gate=number))
+        ended = await run(replace(job, argv=argv, inherits=(number,)), context.cancel)
+    refused = [reached for reached in proxy.seen.values() if not reached.allowed]
+    notes = [f"\nno way to {reached.place}: {reached.why}" for reached in refused[:5]]
+    return ended, "".join(notes)
 
 
 def _which(name: str) -> str | None:

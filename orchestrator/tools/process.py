@@ -130,6 +130,8 @@ class Job:
     stdin: IO[bytes] | None = None
     """An open file; None gives the process an empty input."""
     room: Room = Room()
+    inherits: tuple[int, ...] = ()
+    """Numbers of open files that the process keeps beside its streams."""
 
 
 async def run(job: Job, cancel: asyncio.Event) -> Ended:
@@ -152,6 +154,7 @@ async def run(job: Job, cancel: asyncio.Event) -> Ended:
                 cwd=job.cwd,
                 env=environment(),
                 start_new_session=True,
+                pass_fds=job.inherits,
             )
         except OSError as error:
             raise ToolError(f"the command could not be started: {error.strerror or error}") from None

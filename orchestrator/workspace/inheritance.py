@@ -118,6 +118,7 @@ class Resolver:
         fields["tools"], narrowed = self._granted(fields.get("tools"), chain)
         if narrowed:
             origins["tools"] += " (read-only: the folder is not trusted)"
+        fields["hosts"] = self._hosts(chain, origins)
         fields["limits"] = _limits(chain, origins)
         agent = Agent(
             name=file.name,
@@ -129,6 +130,17 @@ class Resolver:
             **fields,
         )
         return agent, origins
+
+    def _hosts(self, chain: list[AgentFile], origins: dict[str, str]) -> tuple[str, ...]:
+        """The hosts that an agent's commands may reach: a folder that is not trusted grants none."""
+        giver = next((link for link in chain if link.settings.sandbox is not None), None)
+        origins["hosts"] = _origin(giver, "sandbox", "hosts")
+        if giver is None or giver.settings.sandbox is None:
+            return ()
+        if self._allowed is not None and not all(link.is_builtin for link in chain):
+            origins["hosts"] += " (none: the folder is not trusted)"
+            return ()
+        return tuple(dict.fromkeys(giver.settings.sandbox.hosts))
 
     def _granted(self, wanted: list[str] | None, chain: list[AgentFile]) -> tuple[tuple[str, ...], bool]:
         """The tools that an agent gets, and whether some were taken away."""
