@@ -175,6 +175,13 @@ def test_a_new_program_is_known_by_its_name(goal: str, name: str, tmp_path: Path
     assert drafting.wanted(goal, [], tmp_path) == name
 
 
+def test_a_drafted_script_does_not_start_itself() -> None:
+    answer = "```bash\n#!/bin/bash\ndu -sh\nchmod +x disk.sh\n./disk.sh\nbash ./disk.sh\ncat disk.sh\n```"
+    call = drafting.draft(answer, "disk.sh")
+    assert call is not None
+    assert call.tool_calls[0]["args"]["content"] == "#!/bin/bash\ndu -sh\ncat disk.sh\n"
+
+
 def test_a_large_model_makes_its_own_moves(desk: Desk) -> None:
     desk.write("circle.py", WRONG)
     desk.write("test_circle.py", TEST)

@@ -165,6 +165,13 @@ def test_an_edit_that_fits_twice_names_the_lines(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "x\ny\nx\n"
 
 
+def test_an_edit_that_fits_twice_shows_what_would_fit_once(tmp_path: Path) -> None:
+    put(tmp_path, "a.yml", "app:\n  host: a\ndb:\n  host: a")
+    with pytest.raises(ToolError) as raised:
+        use("edit_file", tmp_path, path="a.yml", old="host: a", new="host: b")
+    assert str(raised.value).endswith('fits once:\n"app:\\n  host: a"\n"db:\\n  host: a"')
+
+
 def test_an_edit_that_does_not_fit_shows_the_closest_lines(tmp_path: Path) -> None:
     put(tmp_path, "a.py", "def add(a, b):\n    return a - b\n")
     with pytest.raises(ToolError, match=r"closest lines:\n1\| def add\(a, b\):\n2\|     return a - b"):

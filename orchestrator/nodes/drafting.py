@@ -70,10 +70,22 @@ def question(goal: str, name: str, history: Sequence[AnyMessage], root: Path) ->
         error = rounds_of(history)[-1][1][-1].text[-MOST_ERROR:]
         parts += ["So far:", shown(name, root), f"It fails:\n{error}"]
         parts += [RIGHT] if is_test(name) else []
-    means = "the unittest module" if is_test(name) else "the standard library only"
-    with_ = f" Use {means}." if name.endswith(".py") else ""
-    parts.append(f"Write the whole {name} in one code block.{with_}")
+    parts.append(f"Write the whole {name} in one code block. {_advice(name)}")
     return [SystemMessage("You are an expert programmer."), HumanMessage("\n\n".join(parts))]
+
+
+def _without_itself(code: str, name: str) -> str:
+    """A script without the lines that make it executable or start it: it would start itself for ever."""
+    own = re.compile(rf"\s*(?:chmod\s+\S+\s+|(?:bash|sh|python3?)\s+|(?=\./))(?:\./)?{re.escape(name)}\s*")
+    return "".join(line for line in code.splitlines(keepends=True) if not own.fullmatch(line))
+
+
+def _advice(name: str) -> str:
+    """What small models get wrong otherwise: endless tests, and scripts that start themselves."""
+    if is_test(name):
+        return "Use the unittest module. Keep it short: three or four cases whose result is certain."
+    alone = "It holds the program alone: it is made executable and run later, by others."
+    return f"Use the standard library only. {alone}" if name.endswith(".py") else alone
 
 
 def draft(answer: str, name: str) -> AIMessage | None:
@@ -83,6 +95,6 @@ def draft(answer: str, name: str) -> AIMessage | None:
         return None
     code = max(blocks, key=len) if blocks else answer
     heading = HEADING.match(code)
-    content = code[heading.end() :] if heading else code
+    content = _without_itself(code[heading.end() :] if heading else code, name)
     arguments = {"path": name, "content": content}
     return AIMessage("", tool_calls=[ToolCall(name="write_file", args=arguments, id="", type="tool_call")])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 
 from orchestrator.errors import ToolError
+
+MOST_PLACES = 4
+"""Places that are shown of a text that occurs more than once."""
 
 _NUMBERED = re.compile(r"^\s*\d+\| ?", re.MULTILINE)
 
@@ -22,9 +26,21 @@ def applied(before: str, old: str, new: str, path: str) -> str:
             lines = _lines_of(before, wanted)
             raise ToolError(
                 f"{path}: the text occurs {count} times, at lines {lines}; add lines around it to `old` "
-                "(and to `new`) so that it fits once"
+                f"(and to `new`) so that it fits once:{_with_line_above(before, wanted)}"
             )
     raise ToolError(_near(before, old, path))
+
+
+def _with_line_above(before: str, wanted: str) -> str:
+    """Each of the first places together with the line above it, as `old` could be."""
+    places: list[str] = []
+    at = before.find(wanted)
+    while at >= 0 and len(places) < MOST_PLACES:
+        start = before.rfind("\n", 0, max(before.rfind("\n", 0, at), 0)) + 1
+        end = before.find("\n", at + len(wanted))
+        places.append(before[start : end if end >= 0 else len(before)])
+        at = before.find(wanted, at + len(wanted))
+    return "".join(f"\n{json.dumps(place, ensure_ascii=False)}" for place in places)
 
 
 def _with_line_end(before: str, wanted: str) -> str:
