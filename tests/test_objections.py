@@ -143,3 +143,15 @@ def test_what_cannot_be_run_need_not_be_run(desk: Desk) -> None:
     turn = desk.work("@coder set the level in app.conf to warn, for the tests", script, model=SMALL)
     assert turn.answer == "level is warn"
     assert not turn.of("nudge")
+
+
+def test_a_script_that_is_to_be_executable_is_made_so(desk: Desk) -> None:
+    script = [
+        Say("```bash\necho hi\n```"),
+        Call("finish", answer="it says hi"),
+        Call("run_command", command="chmod +x hi.sh"),
+        Call("finish", answer="hi.sh is executable"),
+    ]
+    turn = desk.work("@coder write hi.sh that says hi and make it executable", script, model=SMALL)
+    assert "chmod +x hi.sh" in turn.requests[2].last
+    assert turn.answer == "hi.sh is executable"

@@ -118,6 +118,8 @@ def _loose_end(text: str, brief: Brief, messages: Sequence[AnyMessage], root: Pa
     """What an answer may have missed; said once, since it may well be right."""
     if name := _empty(brief["step"]["goal"], root):
         return Objection(f"{name} is empty. Write into it what the task asks for.")
+    if name := _not_executable(brief["step"]["goal"], root):
+        return Objection(f"{name} is not executable yet: run chmod +x {name}.")
     if name := _untouched(brief, messages):
         is_there = (root / name).exists()
         what = "no call of yours has touched" if is_there else "does not exist yet: make it now"
@@ -182,6 +184,14 @@ def _empty(goal: str, root: Path) -> str:
         return ""
     files = ((name, root / name) for name in named_in(goal))
     return next((str(name) for name, path in files if path.is_file() and not path.stat().st_size), "")
+
+
+def _not_executable(goal: str, root: Path) -> str:
+    """The first program that is to be made executable and is not."""
+    if not re.search(r"\b(?:executable|ausführbar|exécutable|ejecutable|chmod \+x)\b", goal, re.I):
+        return ""
+    files = ((name, root / name) for name in named_in(goal) if _PROGRAM.search(name))
+    return next((name for name, path in files if path.is_file() and not path.stat().st_mode & 0o100), "")
 
 
 def _untouched(brief: Brief, messages: Sequence[AnyMessage]) -> str:
