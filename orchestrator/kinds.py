@@ -269,7 +269,7 @@ class Error(Fields):
 
 
 class End(Fields):
-    """The turn has ended, for now; `seconds` of the event is how long it took in this process."""
+    """The turn has ended or stopped; `seconds` of the event is how long it took in this process."""
 
     status: str
     reason: str

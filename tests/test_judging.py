@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.nodes.intent import beyond_yes
-from orchestrator.nodes.judging import STRICTNESS, tightest
+from orchestrator.nodes.judging import tightest
+from orchestrator.safety.verdict import STRICTNESS
 from orchestrator.state import Verdict
 
 verdicts = st.builds(

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
-from langchain_core.messages.tool import ToolCall
 
+from orchestrator.nodes import mending
 from orchestrator.nodes.mending import BLOCK, HEADING, MOST_ERROR, parses, shown
 from orchestrator.nodes.proof import is_small_file, is_test, named_in
 from orchestrator.nodes.rounds import WRITES, is_move, is_run_of, passed, rounds_of
@@ -95,6 +95,4 @@ def draft(answer: str, name: str) -> AIMessage | None:
         return None
     code = max(blocks, key=len) if blocks else answer
     heading = HEADING.match(code)
-    content = _without_itself(code[heading.end() :] if heading else code, name)
-    arguments = {"path": name, "content": content}
-    return AIMessage("", tool_calls=[ToolCall(name="write_file", args=arguments, id="", type="tool_call")])
+    return mending.written(name, _without_itself(code[heading.end() :] if heading else code, name))

@@ -58,7 +58,7 @@ def guided(
     if model.size == "small" and is_trial(goal, history, root):
         check, count = still_failing(goal, history, root), tried(history)
         return Guidance(
-            warmth=WARMTH[min(count + again, len(WARMTH) - 1)],
+            warmth=_warmer(count + again),
             code=Code(
                 mending.question(goal, check, history, root),
                 partial(mending.proposal, check=check, root=root),
@@ -67,10 +67,15 @@ def guided(
         )
     if model.size == "small" and (name := drafting.wanted(goal, history, root)):
         return Guidance(
-            warmth=WARMTH[min(len(drafting.written(history)) + again, len(WARMTH) - 1)],
+            warmth=_warmer(len(drafting.written(history)) + again),
             code=Code(drafting.question(goal, name, history, root), partial(drafting.draft, name=name)),
         )
     return Guidance(_warmth(state, model), _withheld(state))
+
+
+def _warmer(tries: int) -> float:
+    """The temperature after so many tries."""
+    return WARMTH[min(tries, len(WARMTH) - 1)]
 
 
 def watches(goal: str, message: AIMessage) -> bool:

@@ -23,11 +23,9 @@ from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unask
 from orchestrator.nodes.messages import last_answer
 from orchestrator.nodes.taint import origins, thread_of, with_paths
 from orchestrator.safety.taint import LEAVES, concerns, is_own_temporary
-from orchestrator.safety.verdict import Call, Judgement, Level, gravest
+from orchestrator.safety.verdict import STRICTNESS, Call, Judgement, Level, gravest
 from orchestrator.sandbox import no_way
 from orchestrator.state import Brief, SpecialistState, Verdict
-
-STRICTNESS = {"allow": 0, "ask": 1, "deny": 2}
 
 
 @dataclass(frozen=True)

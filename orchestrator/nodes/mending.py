@@ -70,7 +70,12 @@ def proposal(answer: str, check: str, root: Path) -> AIMessage:
     name = heading[1] if heading and heading[1] in code else _home(block, code, root)
     before = _text(root / name)
     content = _whole(block[heading.end() :] if heading else block, before)
-    arguments = {"path": name, "content": content if "```" in answer or parses(answer) else before}
+    return written(name, content if "```" in answer or parses(answer) else before)
+
+
+def written(path: str, content: str) -> AIMessage:
+    """A call of write_file."""
+    arguments = {"path": path, "content": content}
     return AIMessage("", tool_calls=[ToolCall(name="write_file", args=arguments, id="", type="tool_call")])
 
 

@@ -162,12 +162,8 @@ def judged(history: Sequence[AnyMessage], check: str) -> Calls | None:
 def repaired(goal: str, history: Sequence[AnyMessage], check: str) -> str:
     """The answer when a check passes that failed before; empty when the task asks for more than that."""
     rounds = rounds_of(history)
-    failures = [
-        at
-        for at, (message, results) in enumerate(rounds)
-        if is_run_of(check, message) and not passed(results[-1])
-    ]
-    if not failures or _MORE.search(goal) or is_question(goal):
+    has_failed = any(is_run_of(check, message) and not passed(results[-1]) for message, results in rounds)
+    if not has_failed or _MORE.search(goal) or is_question(goal):
         return ""
     calls = [call for message, results in rounds for call in changed(message, results)]
     last = {str(call["args"]["path"]): str(call["args"].get("content", "")) for call in calls}

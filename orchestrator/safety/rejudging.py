@@ -10,10 +10,9 @@ from typing import Any, Literal
 from orchestrator.effects import WORST, Effects
 from orchestrator.events import Event, events_since
 from orchestrator.safety.policy import Policy
-from orchestrator.safety.verdict import Call
+from orchestrator.safety.verdict import STRICTNESS, Call
 
 Approval = Literal["auto", "ask", "read-only"]
-_RANK = {"allow": 0, "ask": 1, "deny": 2}
 _BESIDE_POLICY = ("request.", "guardian.", "taint.", "tool.not-available")
 """Rules of the guardian beside the policy: they look at more than the call."""
 
@@ -43,7 +42,7 @@ class Flip:
     @property
     def is_looser(self) -> bool:
         """Whether it needs less today than then."""
-        return _RANK[self.decision] < _RANK[self.then.decision]
+        return STRICTNESS[self.decision] < STRICTNESS[self.then.decision]
 
 
 def recorded(connection: sqlite3.Connection, since: float) -> Iterator[Recorded]:
@@ -58,7 +57,7 @@ def recorded(connection: sqlite3.Connection, since: float) -> Iterator[Recorded]
             arguments[key] = event.fields["arguments"]
     for key, event in verdicts.items():
         decision, rule = str(event.fields.get("decision")), str(event.fields.get("rule"))
-        if key in arguments and decision in _RANK and not rule.startswith(_BESIDE_POLICY):
+        if key in arguments and decision in STRICTNESS and not rule.startswith(_BESIDE_POLICY):
             tool = str(event.fields.get("tool"))
             yield Recorded(event.at, event.run, event.agent, tool, arguments[key], decision, rule)
 

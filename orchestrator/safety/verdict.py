@@ -11,6 +11,8 @@ from orchestrator.effects import Effects
 from orchestrator.safety.visible import escaped
 
 Loss = Literal["no", "maybe", "yes"]
+STRICTNESS = {"allow": 0, "ask": 1, "deny": 2}
+"""Of decisions: a higher one is stricter."""
 
 
 class Level(IntEnum):
