@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv || echo .tools/bin/uv)
+WORKERS ?= 2
 REQUEST ?= Which license does this project have, and which Python version does it need? Look into LICENSE and pyproject.toml.
 
 .DEFAULT_GOAL := help
@@ -32,7 +33,7 @@ run: $(BIN)/orc
 	$(BIN)/orc run --yes "$(REQUEST)"
 
 test: $(BIN)/orc
-	LANGGRAPH_STRICT_MSGPACK=true $(BIN)/python -m pytest $(ARGS)
+	LANGGRAPH_STRICT_MSGPACK=true $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 test-live: $(BIN)/orc
 	$(BIN)/orc models pull

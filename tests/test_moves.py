@@ -12,6 +12,7 @@ from scripted_sandbox import use
 from orchestrator.errors import ToolError
 from orchestrator.nodes import drafting
 from orchestrator.nodes.changes import UNCHANGED, files, told
+from orchestrator.nodes.expecting import corrected
 from orchestrator.nodes.imports import forgotten
 from orchestrator.nodes.mending import proposal
 from orchestrator.nodes.proof import named_in, proof_of, sources_of
@@ -27,9 +28,10 @@ def edit(old: str, new: str, path: str = "circle.py") -> Call:
 
 
 def commands(desk: Desk) -> list[str]:
+    fields = [event.fields for event in desk.events("tool_intent")]
     return [
-        str(event.fields["arguments"].get("command") or event.fields["tool"])
-        for event in desk.events("tool_intent")
+        str(each["tool"] if each["tool"] != "run_command" else each["arguments"]["command"])
+        for each in fields
     ]
 
 
@@ -48,7 +50,8 @@ def test_a_failing_check_is_run_first_and_after_each_change_and_vain_tries_are_u
     check = "python3 test_circle.py"
     tried = [check, "write_file", check]
     assert "area(2) gives 6" in turn.requests[0].last
-    assert commands(desk) == ["read_file", "read_file", "run_python", *tried, "write_file", *tried[1:]]
+    undone = ["write_file", "try_changes"]
+    assert commands(desk) == ["read_file", "read_file", "run_python", *tried, *undone, *tried[1:]]
     assert desk.text("circle.py") == WRONG.replace("3 * r", "3 * r * r")
     assert [request["temperature"] for request in turn.requests] == [0.0, 0.4]
 
@@ -203,7 +206,7 @@ def test_a_small_model_is_told_what_a_command_did_to_the_files(desk: Desk) -> No
         Call("run_command", command="sort -u -o tags.txt tags.txt"),
         Call("finish", answer="sorted"),
     ]
-    turn = desk.work("@coder sort tags.txt without duplicates", script, model=SMALL)
+    turn = desk.work("@coder put the tags of tags.txt in order", script, model=SMALL)
     assert turn.requests[1].last.endswith(UNCHANGED)
     assert turn.requests[2].last.endswith("Files: changed tags.txt. It holds now:\n1| a\n2| b")
 
@@ -285,12 +288,22 @@ def test_a_forgotten_import_goes_below_the_docstring_of_a_script(desk: Desk) -> 
     assert desk.text("say.py").splitlines()[1:3] == ['"""Say it."""', "from collections import Counter"]
 
 
-def test_a_name_that_python_does_not_bring_along_is_left_to_the_model() -> None:
-    assert forgotten("NameError: name 'json' is not defined", "json = json + 1") == ""
-    assert forgotten("NameError: name 'total' is not defined", "print(total.x)") == ""
-    assert forgotten("NameError: name 'datetime' is not defined", "datetime.now()") == (
+def test_a_name_that_python_does_not_bring_along_is_left_to_the_model(tmp_path: Path) -> None:
+    assert forgotten("NameError: name 'json' is not defined", "json = json + 1", tmp_path) == ""
+    assert forgotten("NameError: name 'total' is not defined", "print(total.x)", tmp_path) == ""
+    assert forgotten("NameError: name 'datetime' is not defined", "datetime.now()", tmp_path) == (
         "from datetime import datetime"
     )
+
+
+def test_what_a_module_beside_a_program_defines_is_imported_from_there(tmp_path: Path) -> None:
+    error, code = "NameError: name 'Stack' is not defined", "stack = Stack()\n"
+    (tmp_path / "stack.py").write_text("class Stack:\n    pass\n")
+    assert forgotten(error, code, tmp_path) == "from stack import Stack"
+    assert forgotten("NameError: name 'stack' is not defined", "stack.Stack()", tmp_path) == "import stack"
+    assert forgotten(error, f"{code}class Stack:\n    pass\n", tmp_path) == ""
+    (tmp_path / "other.py").write_text("def Stack():\n    pass\n")
+    assert forgotten(error, code, tmp_path) == ""
 
 
 def test_a_renaming_shows_all_uses_first_and_is_not_done_while_one_is_left(desk: Desk) -> None:
@@ -311,12 +324,13 @@ def test_a_renaming_shows_all_uses_first_and_is_not_done_while_one_is_left(desk:
 def test_a_command_that_failed_after_its_work_is_not_done_again(desk: Desk) -> None:
     desk.write("a.jpg", "a")
     script = [
+        Say("I cannot list them"),
         Call("run_command", command="mv a.jpg b_a.jpg; ls b_"),
         Call("finish", answer="renamed"),
         Call("finish", answer="a.jpg is b_a.jpg now"),
     ]
     turn = desk.work("@coder rename the pictures so that they begin with b_", script, model=SMALL)
-    assert "it did change files first" in turn.requests[2].last
+    assert "it did change files first" in turn.requests[3].last
     assert turn.answer == "a.jpg is b_a.jpg now"
 
 
@@ -353,3 +367,41 @@ def test_to_be_told_what_fails_is_no_repair(desk: Desk) -> None:
 )
 def test_a_repair_is_told_from_a_question_about_failures(goal: str, *, is_repair: bool) -> None:
     assert asks_for_repair(goal) is is_repair
+
+
+def test_a_new_test_expects_what_the_code_gives(desk: Desk) -> None:
+    desk.write(
+        "temperature.py",
+        "def to_celsius(f):\n    return (f - 32) / 2\n\n\ndef is_cold(f):\n    return f < 32\n",
+    )
+    test = (
+        "import unittest\n\nfrom temperature import is_cold, to_celsius\n\n\n"
+        "class TestIt(unittest.TestCase):\n"
+        "    def test_values(self):\n        self.assertEqual(to_celsius(32), 0)\n\n"
+        "    def test_zero(self):\n        self.assertEqual(to_celsius(0), -18)\n\n"
+        "    def test_cold(self):\n        self.assertFalse(is_cold(0))\n"
+    )
+    script = [Say(f"```python\n{test}```"), Call("finish", answer="test_temperature.py passes")]
+    turn = desk.work(
+        "@coder write test_temperature.py with tests of temperature.py and run it", script, model=SMALL
+    )
+    assert turn.answer == "test_temperature.py passes"
+    assert "assertEqual(to_celsius(0), -16.0)" in desk.text("test_temperature.py")
+    assert "assertTrue(is_cold(0))" in desk.text("test_temperature.py")
+    assert len(turn.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "failure"),
+    [
+        ("self.assertEqual(f(1), g(2))", "AssertionError: 1 != 2"),
+        ("self.assertEqual(f(1), 2)", "AssertionError: <object at 0x1> != 2"),
+        ("self.assertEqual(f(1), 2)", "TypeError: 1"),
+        ("assert f(1) == 2", "AssertionError"),
+        ("self.assertIn(1, f(2))", "AssertionError: 1 not found in [2]"),
+        ("self.assertEqual(f(1),", "AssertionError: 1 != 2"),
+    ],
+)
+def test_what_cannot_be_corrected_is_left(row: str, failure: str) -> None:
+    output = f'{"=" * 70}\nFAIL\n  File "/w/test_a.py", line 1, in test\n{failure}\n'
+    assert corrected(f"{row}\n", "test_a.py", output) is None

@@ -28,6 +28,14 @@ def test_a_repeated_call_gets_a_nudge_then_warmth_then_a_replan_then_an_honest_s
     assert len(turn.of("tool_intent")) == 2
 
 
+def test_a_run_that_code_makes_in_between_breaks_no_circle(desk: Desk) -> None:
+    drafts = [Say(f"```python\nraise SystemExit({number})\n```") for number in (1, 2, 3)]
+    same = Call("write_file", path="w.py", content="raise SystemExit(3)\n")
+    turn = desk.work("@coder write w.py and run it", [*drafts, *[same] * 3, Say("no")], model=SMALL)
+    assert "circles" in turn.of("plan")[1].fields["why"]
+    assert [request["temperature"] for request in turn.requests][3:6] == [0.0, 0.0, 0.8]
+
+
 def test_an_honest_stop_is_exit_1_and_its_reason_on_stdout(desk: Desk) -> None:
     desk.write("n", "7")
     with desk.model(lambda _request: Call("read_file", path="n")):
@@ -95,7 +103,9 @@ def test_a_task_for_every_place_is_not_done_after_one(desk: Desk) -> None:
 def test_a_file_that_should_be_written_is_asked_for_by_name(desk: Desk) -> None:
     desk.write("story.txt", "two words")
     script = [
+        Say("I count two"),
         Call("run_command", command="wc -w story.txt"),
+        Say("still two"),
         Call("finish", answer="2"),
         Call("write_file", path="words.txt", content="2\n"),
         Call("finish", answer="words.txt says 2"),
@@ -103,7 +113,7 @@ def test_a_file_that_should_be_written_is_asked_for_by_name(desk: Desk) -> None:
     turn = desk.work(
         "@coder count the words in story.txt and write the number to words.txt", script, model=SMALL
     )
-    assert "words.txt does not exist yet" in turn.requests[2].last
+    assert "words.txt does not exist yet" in turn.requests[4].last
     assert turn.answer == "words.txt says 2"
 
 
@@ -111,7 +121,7 @@ def test_a_count_outside_the_named_folder_is_questioned(desk: Desk) -> None:
     desk.write("src/a.py", "")
     desk.write("b.py", "")
     script = [
-        Call("run_command", command="find . -name '*.py' | wc -l"),
+        Say("```bash\nfind . -name '*.py' | wc -l\n```"),
         Call("finish", answer="2"),
         Call("run_command", command="find src -name '*.py' | wc -l"),
         Call("finish", answer="1"),

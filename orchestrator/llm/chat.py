@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Form = Literal["schema", "call", "plain"]
 """How a structured answer is asked for: constrained by a schema, as a forced call, or just in words."""
 
+SMALL_ACTION_TOKENS = 800
+"""Output tokens of one action of a small model: what is longer has nearly always begun to repeat itself."""
 FILL_TOKENS = 700
 
 
@@ -115,8 +117,10 @@ class Chat:
         fixed = 1 + sum(bool(message.additional_kwargs.get(EXAMPLE)) for message in messages)
         allowed = [tool for tool in tools if tool.name not in without] or tools
         wanted = _json_schema("action", schemas.actions(allowed, [jsonmode.THOUGHT] if thinks else []))
+        limit = self.settings.max_output_tokens
+        limit = min(limit, SMALL_ACTION_TOKENS) if thinks else limit
         for attempt in (1, 2):
-            question = Question(rendered, self.settings.max_output_tokens, temperature, fixed=fixed)
+            question = Question(rendered, limit, temperature, fixed=fixed)
             answer = await self._ask_in_form("act", question, {"schema": {"response_format": wanted}})
             text, finish = str(answer.text), answer.response_metadata.get("finish_reason")
             action = jsonmode.read_action(text, is_truncated=finish == "length")

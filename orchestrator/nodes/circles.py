@@ -100,9 +100,12 @@ def _key(call: ToolCall) -> str:
 
 
 def counts(
-    state: SpecialistState, pending: list[ToolCall], refused: dict[str, str], again: dict[str, str]
+    message: AIMessage, state: SpecialistState, refused: dict[str, str], again: dict[str, str]
 ) -> dict[str, Any]:
     """Count repeats and refusals, and give up when there are too many: the step, or the whole turn."""
+    if is_move(message):
+        return {}
+    pending = [call for call in message.tool_calls if call["name"] != FINISH]
     repeated = state.get("repeats", 0) + 1 if pending and len(again) == len(pending) else 0
     denials = state.get("denials", 0) + 1 if pending and len(refused) == len(pending) else 0
     changed: dict[str, Any] = {"repeats": repeated, "denials": denials}

@@ -84,7 +84,10 @@ def _advice(name: str) -> str:
     """What small models get wrong otherwise: endless tests, and scripts that start themselves."""
     if is_test(name):
         return "Use the unittest module. Keep it short: three or four cases whose result is certain."
-    alone = "It holds the program alone: it is made executable and run later, by others."
+    alone = (
+        "It holds the program alone: it is made executable and run later, by others. "
+        "It prints exactly what the task asks for, without any label."
+    )
     return f"Use the standard library only. {alone}" if name.endswith(".py") else alone
 
 

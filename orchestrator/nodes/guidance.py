@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
-from orchestrator.nodes import drafting, mending
+from orchestrator.nodes import drafting, filenames, mending, oneliners
 from orchestrator.nodes.intent import asks_for_change
-from orchestrator.nodes.messages import FINISH, last_answer
+from orchestrator.nodes.messages import FINISH
 from orchestrator.nodes.repair import TRIES, WARMTH, is_trial, spoilt, still_failing, tried
-from orchestrator.nodes.rounds import WRITES, is_move, is_vain
+from orchestrator.nodes.rounds import WRITES, is_move, is_vain, rounds_of
 from orchestrator.settings import ModelSettings
 from orchestrator.state import SpecialistState
 
@@ -50,9 +51,13 @@ class Guidance:
 
 
 def guided(
-    state: SpecialistState, history: Sequence[AnyMessage], model: ModelSettings, root: Path
+    state: SpecialistState,
+    history: Sequence[AnyMessage],
+    model: ModelSettings,
+    root: Path,
+    tools: Sequence[str],
 ) -> Guidance:
-    """Lead the next call; a small model is asked for code as code: a repair, or a new program."""
+    """Lead the next call; a small model is asked for code as code: a repair, a program or a command."""
     step = state["brief"]["step"]
     goal, again = step["goal"], int(step["id"].startswith("r"))
     if model.size == "small" and is_trial(goal, history, root):
@@ -70,7 +75,19 @@ def guided(
             warmth=_warmer(len(drafting.written(history)) + again),
             code=Code(drafting.question(goal, name, history, root), partial(drafting.draft, name=name)),
         )
+    if model.size == "small" and (code := _housekeeping(goal, history, root, tools)):
+        return Guidance(warmth=_warmer(again), code=code)
     return Guidance(_warmth(state, model), _withheld(state))
+
+
+def _housekeeping(goal: str, history: Sequence[AnyMessage], root: Path, tools: Sequence[str]) -> Code | None:
+    """What is asked for where files are renamed, sorted, counted, moved or the machine is asked about."""
+    if "run_command" in tools and (names := filenames.to_rename(goal, history, root)):
+        return Code(filenames.question(goal, names), partial(filenames.call, goal=goal, names=names))
+    form = oneliners.form_of(goal, history, root, tools)
+    if form is None:
+        return None
+    return Code(oneliners.question(goal, form, root), partial(oneliners.call, form=form, root=root))
 
 
 def _warmer(tries: int) -> float:
@@ -95,7 +112,8 @@ def _withheld(state: SpecialistState) -> set[str]:
     """Tools that make no sense as the very next call: what was just repeated, refused or in vain."""
     last = state.get("messages", [])[-1:]
     if state.get("repeats", 0):
-        return {call["name"] for call in last_answer(state).tool_calls}
+        own = (message for message, _ in reversed(rounds_of(state["messages"])) if not is_move(message))
+        return {call["name"] for message in islice(own, 1) for call in message.tool_calls}
     if not last or not isinstance(last[0], ToolMessage):
         return set()
     if last[0].text.startswith("Error: not edited") or (last[0].name in WRITES and is_vain(last[0])):

@@ -1,6 +1,7 @@
-"""The import that a program forgot: small models use `json` and `csv` without importing them.
+"""The import that a program forgot: small models use `json` without importing it, and what they test as well.
 
-Only what Python brings along is added, and only where the error says that the name is missing.
+Only what Python brings along or a module beside the program defines is added, and only where the error says
+that the name is missing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from orchestrator.nodes.proof import is_small_file
 
 _MISSING = re.compile(r"^NameError: name '(\w+)' is not defined", re.M)
 _FRAME = re.compile(r'^ *File "([^"\n]+\.py)", line \d+', re.M)
+MOST_MODULES = 50
+"""Modules of a folder that are looked into."""
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _MEMBERS = {
     "Path": "pathlib",
     "Counter": "collections",
@@ -52,12 +56,17 @@ _MEMBERS = {
 """Where the names stand that are commonly used without their module."""
 
 
-def forgotten(output: str, code: str) -> str:
-    """The import line whose absence ended a program, by what it printed; empty when that was not it."""
+def forgotten(output: str, code: str, folder: Path) -> str:
+    """The import line whose absence ended a program, by what it printed; empty when that was not it.
+
+    `folder` is where the program stands, with the modules that it can import.
+    """
     missing = _MISSING.findall(output)
     if not missing:
         return ""
     line = _import_of(missing[-1], code)
+    if not line and missing[-1] not in _defined(code):
+        line = _import_beside(missing[-1], folder)
     return "" if line in code.splitlines() else line
 
 
@@ -67,6 +76,28 @@ def _import_of(name: str, code: str) -> str:
     if name in sys.stdlib_module_names and re.search(rf"\b{name}\.\w", code):
         return f"import {name}"
     return f"from {_MEMBERS[name]} import {name}" if name in _MEMBERS else ""
+
+
+def _import_beside(name: str, folder: Path) -> str:
+    """The import of a name from the one module in a folder that defines it, or of that module itself."""
+    modules = [path for path in sorted(folder.glob("*.py"))[:MOST_MODULES] if path.stem.isidentifier()]
+    if any(path.stem == name for path in modules):
+        return f"import {name}"
+    homes = [path.stem for path in modules if is_small_file(path) and name in _defined(_text(path))]
+    return f"from {homes[0]} import {name}" if len(homes) == 1 else ""
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _defined(code: str) -> set[str]:
+    """The functions and classes at the top of a module."""
+    try:
+        body = ast.parse(code).body
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    return {node.name for node in body if isinstance(node, (*FUNCTIONS, ast.ClassDef))}
 
 
 def failed_script(output: str, root: Path) -> str:

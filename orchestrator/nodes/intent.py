@@ -51,9 +51,9 @@ _DELETION = re.compile(
 _CHANGE = re.compile(
     r"\b(?:fix|repair|correct|chang|edit|writ|creat|add\b|append|insert|renam|mov|cop|delet|remov"
     r"|replac|sort"
-    r"|convert|updat|sav|stor|put\b|make\b|set\b|generat|implement|leg|erstell|schreib|änder|lösch|benenn"
+    r"|merg|join\b|combin|concat|revers|trim\b|strip\b|extract|compress|convert|updat|sav|stor|put\b|make\b|set\b|generat|implement|leg|erstell|schreib|änder|lösch|benenn"
     r"|verschieb|sortier|beheb|reparier|korrigier|crée|écri|ajout|supprim|renomm|corrig|remplac|crea|escrib"
-    r"|añad|borra|cambi)",
+    r"|añad|borra|cambi|trie[rz]?\b|ordena)",
     re.I,
 )
 _SOME = re.compile(

@@ -20,7 +20,7 @@ from orchestrator.effects import WORST, Effects, Trust
 from orchestrator.nodes.circles import NOT_AVAILABLE
 from orchestrator.nodes.grey import is_grey, reviewed
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
-from orchestrator.nodes.messages import last_answer
+from orchestrator.nodes.messages import TRY_CHANGES, last_answer, with_search
 from orchestrator.nodes.taint import origins, thread_of, with_paths
 from orchestrator.safety.taint import LEAVES, concerns, is_own_temporary
 from orchestrator.safety.verdict import STRICTNESS, Call, Judgement, Level, gravest
@@ -142,11 +142,12 @@ def tightest(before: Verdict, proposed: Verdict) -> Verdict:
 def _offered(brief: Brief, context: Context) -> list[str]:
     """Names of the tools that the step may use."""
     allowed = brief["step"]["tools"]
-    return [name for name in context.agents[brief["step"]["agent"]].tools if not allowed or name in allowed]
+    tools = context.agents[brief["step"]["agent"]].tools
+    return with_search([name for name in tools if not allowed or name in allowed])
 
 
 def _not_available(call: ToolCall, brief: Brief, context: Context) -> Verdict:
-    names = ", ".join(_offered(brief, context))
+    names = ", ".join(name for name in _offered(brief, context) if name != TRY_CHANGES)
     why = f"{brief['step']['agent']} has no tool {call['name']!r}; it has: {names}"
     return Verdict(decision="deny", rule=NOT_AVAILABLE, why=why, inside=True, read_only=False)
 

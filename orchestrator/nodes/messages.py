@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -12,6 +13,13 @@ from orchestrator.state import SpecialistState
 
 FINISH = "finish"
 """The tool by which a model that cannot answer in text ends its work."""
+TRY_CHANGES = "try_changes"
+"""The tool that only code calls: it runs a check, so who may run commands has it."""
+
+
+def with_search(tools: Sequence[str]) -> list[str]:
+    """The tools of a step, with the one that code may call beside them."""
+    return [*tools, TRY_CHANGES] if "run_command" in tools and TRY_CHANGES not in tools else list(tools)
 
 
 def numbered(answer: AIMessage, prefix: str) -> AIMessage:

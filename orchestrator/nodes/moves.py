@@ -8,22 +8,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.messages.tool import ToolCall
 
+from orchestrator.nodes import drafting, expecting
 from orchestrator.nodes.imports import failed_script, forgotten, import_place
 from orchestrator.nodes.intent import asks_for_change
-from orchestrator.nodes.messages import FINISH
+from orchestrator.nodes.messages import FINISH, TRY_CHANGES, with_search
 from orchestrator.nodes.observing import observation
-from orchestrator.nodes.proof import is_small_file, named_in, proof_of, sources_of
+from orchestrator.nodes.proof import is_small_file, is_test, named_in, proof_of, sources_of
 from orchestrator.nodes.renames import places, renaming
-from orchestrator.nodes.repair import UNDONE, Calls, asks_for_repair, check_of, judged, repaired
-from orchestrator.nodes.rounds import MOVE, changed, is_run_of, passed, rounds_of
+from orchestrator.nodes.repair import (
+    NEARER,
+    UNDONE,
+    Calls,
+    asks_for_repair,
+    check_of,
+    is_trial,
+    judged,
+    repaired,
+    tried,
+)
+from orchestrator.nodes.rounds import MOVE, Round, changed, is_move, is_run_of, passed, rounds_of
 from orchestrator.state import Brief
+from orchestrator.tools import mutants
 
 MOST_FILES = 4
+SEARCH = "try all small changes"
+CORRECTED = "expect what the code gives"
 _RUN = re.compile(
     r"\b(?:run|execut|tests?\b|unittest|try (?:it|out)|führ\w* .*aus|starte|lanc|exécut|ejecut|prueba)", re.I
 )
@@ -44,7 +59,7 @@ def next_move(
     """The calls that any sensible specialist would make now; None where the model has to think."""
     goal = brief["step"]["goal"]
     calls = _opening(goal, root, tools) if not history else _after(history, goal, root)
-    if not calls or any(name not in tools for name, _ in calls[1]):
+    if not calls or any(name not in with_search(tools) for name, _ in calls[1]):
         return None
     return AIMessage(
         calls[0],
@@ -92,9 +107,13 @@ def _after(history: Sequence[AnyMessage], goal: str, root: Path) -> Calls | None
     message, results = rounds[-1]
     if with_import := _with_import(message, results[-1].text, root):
         return with_import
+    if corrected := _corrected_test(message, results[-1].text, history, root):
+        return corrected
     if not is_tried_out(goal):
         return None
     check = check_of(goal, root)
+    if searched := _search(rounds[-1], history, goal, root):
+        return searched
     if message.text != UNDONE and (wrote := changed(message, results)):
         command = check or _first_run(str(wrote[-1]["args"].get("path", "")), goal, root)
         return ("see if it works now", [_run(command)]) if command else None
@@ -106,6 +125,49 @@ def _after(history: Sequence[AnyMessage], goal: str, root: Path) -> Calls | None
     return ("the check passes", [(FINISH, {"answer": answer})]) if answer else None
 
 
+def _corrected_test(
+    message: AIMessage, output: str, history: Sequence[AnyMessage], root: Path
+) -> Calls | None:
+    """A test that the model wrote just now, with what the code gives in place of what it expected."""
+    name = next((name for name in reversed(drafting.written(history)) if is_test(name)), "")
+    is_run = is_move(message) and message.tool_calls[-1]["name"] == "run_command"
+    if not name or not is_run or message.text == CORRECTED or not is_small_file(root / name):
+        return None
+    source = (root / name).read_text(encoding="utf-8", errors="replace")
+    text = expecting.corrected(source, name, output)
+    if text is None:
+        return None
+    return CORRECTED, [("write_file", {"path": name, "content": text}), _run(proof_of(name, root))]
+
+
+def _search(last: Round, history: Sequence[AnyMessage], goal: str, root: Path) -> Calls | None:
+    """Look for the repair among all small changes, once the model's first idea did not help."""
+    message, results = last
+    if message.text == SEARCH:
+        return _small_change(results[-1].text, root)
+    is_vain_try = message.text == UNDONE or (not is_move(message) and not changed(message, results))
+    since = takewhile(lambda earlier: earlier.text != NEARER, (m for m, _ in reversed(rounds_of(history))))
+    if not is_vain_try or any(earlier.text == SEARCH for earlier in since):
+        return None
+    if not tried(history) or not is_trial(goal, history, root):
+        return None
+    check = check_of(goal, root)
+    code = [name for name in sources_of(check, root) if not is_test(name)]
+    return SEARCH, [(TRY_CHANGES, {"command": check, "paths": code})]
+
+
+def _small_change(output: str, root: Path) -> Calls | None:
+    """The change that a search found, as a new content of its file."""
+    if not (change := mutants.found(output)):
+        return None
+    path, number, text = change
+    lines = (root / path).read_text(encoding="utf-8").splitlines()
+    lines[number - 1] = text
+    return "one small change makes it pass", [
+        ("write_file", {"path": path, "content": "\n".join(lines) + "\n"})
+    ]
+
+
 def _with_import(message: AIMessage, output: str, root: Path) -> Calls | None:
     """The same run with the import that it lacked; None where that is not what ended it."""
     last = message.tool_calls[-1] if message.tool_calls else None
@@ -113,13 +175,13 @@ def _with_import(message: AIMessage, output: str, root: Path) -> Calls | None:
         return None
     if last["name"] == "run_python":
         code = str(last["args"].get("code", ""))
-        line = forgotten(output, code)
+        line = forgotten(output, code, root)
         fixed = {**last["args"], "code": f"{line}\n{code}"}
         return (f"`{line}` was missing", [("run_python", fixed)]) if line else None
     script = failed_script(output, root) if last["name"] == "run_command" else ""
     code = (root / script).read_text(encoding="utf-8", errors="replace") if script else ""
-    line, place = forgotten(output, code), import_place(code)
-    if not line or place is None:
+    line, place = forgotten(output, code, (root / script).parent), import_place(code)
+    if not script or not line or place is None:
         return None
     added = {"path": script, "place": place, "text": line}
     return f"`{line}` is missing in {script}", [("add_lines", added), ("run_command", last["args"])]

@@ -18,7 +18,7 @@ from orchestrator.agents import Agent
 from orchestrator.context import Context
 from orchestrator.llm.base import EXAMPLE, ToolSpec
 from orchestrator.nodes.changes import files
-from orchestrator.nodes.messages import FINISH
+from orchestrator.nodes.messages import FINISH, TRY_CHANGES
 from orchestrator.settings import ModelSettings
 from orchestrator.state import Brief
 from orchestrator.tools.base import Arguments
@@ -118,7 +118,9 @@ def tool_specs(context: Context, agent: Agent, allowed: list[str], model: ModelS
     small = model.size == "small"
     hidden = () if small else FOR_SMALL
     names = [
-        name for name in agent.tools if name not in {FINISH, *hidden} and (not allowed or name in allowed)
+        name
+        for name in agent.tools
+        if name not in {FINISH, TRY_CHANGES, *hidden} and (not allowed or name in allowed)
     ]
     if small and "run_command" in names:
         names = [name for name in names if name not in DONE_BY_COMMAND]

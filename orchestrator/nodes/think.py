@@ -47,7 +47,7 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     move = next_move(history, brief, context.root, agent.tools, f"{prefix}.{number}") if small else None
     if move:
         return {"messages": [*task, move]}
-    guide = guided(state, whole, model.settings, context.root)
+    guide = guided(state, whole, model.settings, context.root, agent.tools)
     if guide.gives_up:
         return {"result": Result(status="failed", text=guide.gives_up)}
     if guide.code:

@@ -44,7 +44,7 @@ async def tools(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
         message_of(call, results[str(call["id"])], ran.get(str(call["id"])), context, limit=limit)
         for call in pending
     ]
-    return {"messages": answers + _complaints(message), **counts(state, pending, refused, again)}
+    return {"messages": answers + _complaints(message), **counts(message, state, refused, again)}
 
 
 def _complaints(message: AIMessage) -> list[AnyMessage]:

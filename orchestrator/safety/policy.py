@@ -153,7 +153,7 @@ class Policy:
             examiner = Examiner(self.book)
             interpreters.inspect(examiner, code, self._scene(cwd), "", python=True)
             found = replace(examiner.result(), reads_only=False, inspects=False)
-        elif call.tool == "run_command" and command is not None:
+        elif call.tool in {"run_command", "try_changes"} and command is not None:
             found = examine(command, self._scene(cwd), self.book)
         else:
             finding = Finding(

@@ -86,7 +86,7 @@ async def run_python(arguments: RunPythonArguments, context: ToolContext) -> str
     if _COMMAND.match(arguments.code):
         command = arguments.code.strip()
         raise ToolError(f"that is a shell command, not Python; use run_command with command={command!r}")
-    python = next((found for name in ("python3", "python") if (found := _which(name))), None)
+    python = python_here()
     if python is None:
         raise ToolError("there is no Python on this machine; use run_command")
     argv = [python, "-c", PYTHON.read_text(encoding="utf-8")]
@@ -125,8 +125,10 @@ async def _reaching(job: Job, confinement: Confinement, context: ToolContext) ->
     return ended, "".join(notes)
 
 
-def _which(name: str) -> str | None:
-    return shutil.which(name, path=environment()["PATH"])
+def python_here() -> str | None:
+    """The Python that commands of this workspace find; None where there is none."""
+    path = environment()["PATH"]
+    return shutil.which("python3", path=path) or shutil.which("python", path=path)
 
 
 def _limit(seconds: float, context: ToolContext) -> float:

@@ -10,6 +10,7 @@ from orchestrator.tools.files import LIST_FILES, READ_FILE
 from orchestrator.tools.finish import FINISH
 from orchestrator.tools.insert import ADD_LINES
 from orchestrator.tools.search import SEARCH_FILES
+from orchestrator.tools.trying import TRY_CHANGES
 from orchestrator.tools.web import FETCH_URL
 from orchestrator.tools.websearch import WEB_SEARCH
 
@@ -26,6 +27,7 @@ TOOLS: dict[str, Tool] = {
         DELETE_FILE,
         RUN_COMMAND,
         RUN_PYTHON,
+        TRY_CHANGES,
         FETCH_URL,
         WEB_SEARCH,
         SEARCH_DOCS,
