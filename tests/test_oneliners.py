@@ -39,6 +39,19 @@ def test_a_command_that_changes_nothing_is_followed_by_a_program(desk: Desk) -> 
     assert (desk.text("names.txt"), turn.answer) == ("a\nb\n", "sorted")
 
 
+def test_a_large_table_is_shown_by_its_first_lines(desk: Desk) -> None:
+    desk.write("sales.csv", "day,amount\n" + "mon,1\n" * 3_000)
+    program = "print(sum(int(row.split(',')[1]) for row in open('sales.csv').read().splitlines()[1:]))"
+    script = [Say(f"```python\n{program}\n```"), Call("finish", answer="The sum is 3000.")]
+    turn = desk.work(
+        "@coder what is the sum of the amounts in sales.csv?", script, model=SMALL, approves=True
+    )
+    assert turn.of("tool_intent")[0].fields["arguments"] == {"path": "sales.csv", "limit": 5}
+    assert "sales.csv begins with:\nday,amount\nmon,1\n" in turn.requests[0].last
+    assert len(turn.requests[0].last) < 600
+    assert turn.answer == "The sum is 3000."
+
+
 def test_an_answer_without_code_leaves_the_task_to_the_tools(desk: Desk) -> None:
     desk.write("names.txt", "b\na\n")
     script = [Say("b, a"), Call("run_command", command="wc -l < names.txt"), Call("finish", answer="2")]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.messages.tool import ToolCall
@@ -19,7 +20,7 @@ from orchestrator.nodes.imports import failed_script, forgotten, import_place
 from orchestrator.nodes.intent import asks_for_change
 from orchestrator.nodes.messages import FINISH, TRY_CHANGES, with_search
 from orchestrator.nodes.observing import observation
-from orchestrator.nodes.proof import is_small_file, is_test, named_in, proof_of, sources_of
+from orchestrator.nodes.proof import is_small_file, is_test, is_text, named_in, proof_of, sources_of
 from orchestrator.nodes.renames import places, renaming
 from orchestrator.nodes.repair import (
     NEARER,
@@ -37,6 +38,8 @@ from orchestrator.state import Brief
 from orchestrator.tools import mutants
 
 MOST_FILES = 4
+FIRST_LINES = 5
+"""Lines of a large file that show how it is built."""
 SEARCH = "try all small changes"
 CORRECTED = "expect what the code gives"
 _RUN = re.compile(
@@ -83,7 +86,11 @@ def _opening(goal: str, root: Path, tools: Sequence[str]) -> Calls | None:
     names += sources_of(check, root)
     if (names_of := renaming(goal)) and "search_files" in tools and places(names_of[0], root):
         return "see where it is used", [("search_files", {"pattern": rf"\b{names_of[0]}\b"})]
-    reads = [("read_file", {"path": name}) for name in list(dict.fromkeys(names))[:MOST_FILES]]
+    reads: list[tuple[str, dict[str, Any]]] = [
+        ("read_file", {"path": name}) for name in list(dict.fromkeys(names))[:MOST_FILES]
+    ]
+    large = [name for name in named_in(goal) if name not in names and is_text(root / name)]
+    reads += [("read_file", {"path": name, "limit": FIRST_LINES}) for name in large[:MOST_FILES]]
     if not check and not asks_for_change(goal) and _RUN_TESTS.search(goal) and "run_command" in tools:
         tests = proof_of(goal, root)
         return ("run the tests", [_run(tests)]) if tests else None

@@ -22,7 +22,7 @@ from langchain_core.messages.tool import ToolCall
 from orchestrator.nodes.changes import UNCHANGED, files
 from orchestrator.nodes.intent import asks_for_change
 from orchestrator.nodes.mending import BLOCK
-from orchestrator.nodes.proof import named_in
+from orchestrator.nodes.proof import is_text, named_in
 from orchestrator.nodes.renames import renaming
 from orchestrator.nodes.repair import asks_for_repair
 from orchestrator.nodes.rounds import is_move, passed, rounds_of
@@ -190,7 +190,9 @@ def _listed(root: Path) -> str:
 
 
 def _head(name: str, root: Path) -> str:
-    """The first lines of a text file."""
+    """The first lines of a text file; code has read them before, in a call of its own."""
+    if not is_text(root / name):
+        return ""
     try:
         with (root / name).open(encoding="utf-8") as file:
             lines = [file.readline(MOST_CHARACTERS).rstrip("\n") for _ in range(MOST_LINES)]

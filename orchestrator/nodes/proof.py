@@ -82,6 +82,18 @@ def _module_file(name: str, root: Path) -> str:
     return ""
 
 
+def is_text(path: Path) -> bool:
+    """Whether a file begins as text does."""
+    try:
+        if not path.is_file() or path.is_symlink():
+            return False
+        with path.open("rb") as file:
+            start = file.read(1_000)
+    except (OSError, ValueError):
+        return False
+    return b"\0" not in start and bool(start)
+
+
 def is_small_file(path: Path) -> bool:
     """Whether a small model can be shown the whole of a file."""
     try:
