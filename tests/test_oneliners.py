@@ -52,6 +52,17 @@ def test_a_large_table_is_shown_by_its_first_lines(desk: Desk) -> None:
     assert turn.answer == "The sum is 3000."
 
 
+def test_a_command_that_meets_our_own_records_says_nothing_of_them(desk: Desk) -> None:
+    desk.write("void.txt", "")
+    found = "find . -empty -delete; find . -type d -empty -exec rm -rf {} +; rm nothing"
+    script = [bash(found), Call("finish", answer="void.txt is deleted")]
+    turn = desk.work("@coder delete all empty files and folders", script, model=SMALL, approves=True)
+    result = turn.of("tool_result")[0].fields["text"]
+    assert "'nothing': No such file" in result
+    assert ".orc" not in result
+    assert not (desk.root / "void.txt").exists()
+
+
 def test_an_answer_without_code_leaves_the_task_to_the_tools(desk: Desk) -> None:
     desk.write("names.txt", "b\na\n")
     script = [Say("b, a"), Call("run_command", command="wc -l < names.txt"), Call("finish", answer="2")]

@@ -35,6 +35,11 @@ _COMMAND = re.compile(
     r"\Z"
 )
 """One line that starts like a shell command and can be no Python."""
+_OWN_RECORDS = re.compile(
+    r"(?m)^.*[ '\"\u2018](?:\./)?\.orc(?:/[^'\"\u2019\n]*)?['\"\u2019]?: "
+    r"(?:Device or resource busy|Permission denied|Read-only file system)\n?"
+)
+"""What programs that go through all files say of orc's records, which are not the model's to wonder about."""
 PYTHON = Path(__file__).with_name("snippet.py")
 
 
@@ -149,7 +154,7 @@ def report(ended: Ended, context: ToolContext, name: str) -> str:
     """The result for the model: how it ended, then both streams."""
     rows = [_ending(ended)]
     share = context.settings.result_tokens.get(name, 4_000)
-    out, err = ended.out.rstrip("\n"), ended.err.rstrip("\n")
+    out, err = ended.out.rstrip("\n"), _OWN_RECORDS.sub("", ended.err).rstrip("\n")
     if out.strip():
         rows.append(shaped(out, OUT_TOKENS * share // 4_000, context.results))
     if err.strip():
