@@ -100,6 +100,15 @@ def test_a_table_that_is_to_be_changed_is_first_asked_for_in_python(tmp_path: Pa
     assert form_of("sort a.csv by age", [], tmp_path, ["read_file"]) is None
 
 
+def test_who_searches_the_web_counts_only_what_is_here(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.py").write_text("# TODO\n")
+    tools = ["search_docs", *BOTH, "web_search"]
+    assert form_of("how many TODO comments are below src?", [], tmp_path, tools) == "shell"
+    assert form_of("how many files are in this folder?", [], tmp_path, tools) == "shell"
+    assert form_of("how many people live in Rome?", [], tmp_path, tools) is None
+
+
 def test_the_nearest_recipes_come_first() -> None:
     near = recipes("remove the duplicate lines of a.txt, the order has to stay")
     assert near[0][1].startswith("awk '!seen[$0]++'")

@@ -15,7 +15,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.messages.tool import ToolCall
 
-from orchestrator.nodes import drafting, expecting
+from orchestrator.nodes import drafting, expecting, oneliners
 from orchestrator.nodes.imports import failed_script, forgotten, import_place
 from orchestrator.nodes.intent import asks_for_change
 from orchestrator.nodes.messages import FINISH, TRY_CHANGES, with_search
@@ -101,7 +101,8 @@ def _opening(goal: str, root: Path, tools: Sequence[str]) -> Calls | None:
     if reads and "read_file" in tools:
         return "look at the file first", reads
     is_about_documents = tools[:1] == ("search_docs",) or _DOCUMENTS.search(goal)
-    if "search_docs" in tools and is_about_documents and _has_documents(root):
+    counts = oneliners.form_of(goal, [], root, tools) is not None
+    if "search_docs" in tools and is_about_documents and _has_documents(root) and not counts:
         return "see what the documents say", [("search_docs", {"query": goal[:500]})]
     return None
 

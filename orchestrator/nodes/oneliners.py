@@ -39,6 +39,9 @@ _NEAR = 0.5
 _PROGRAM = re.compile(r"\.(?:py|sh|js|ts|rb|c|cpp|java|go|rs)\Z")
 _TABLE = re.compile(r"\.(?:csv|tsv|json|jsonl|xml|ya?ml|toml)\b", re.I)
 """Files whose records a program reads more surely than a line of shell."""
+_HERE = re.compile(
+    r"\b(?:(?:in )?here|this folder|these files|diesem ordner|hier|ce dossier|esta carpeta|aquí)\b", re.I
+)
 _LOG = re.compile(r"\.log\b", re.I)
 _WORK = re.compile(
     r"\b(?:how (?:many|much|often|big|large|long)|count|number of|sum\b|total|altogether|average|mean\b"
@@ -105,11 +108,17 @@ def _forms(goal: str, root: Path, tools: Sequence[str]) -> list[Form]:
     words = " ".join(word for word in goal.split() if not named_in(word))
     if (_CODE if asks_for_change(goal) else _CONTENT).search(words) or asks_for_repair(goal):
         return []
-    if renaming(goal) or "run_command" not in tools or ("web_search" in tools and not names):
+    if renaming(goal) or "run_command" not in tools or ("web_search" in tools and not _is_here(goal, root)):
         return []
     if "run_python" not in tools or not files(root):
         return ["shell"]
     return ["python", "shell"] if _TABLE.search(goal) else ["shell", "python"]
+
+
+def _is_here(goal: str, root: Path) -> bool:
+    """Whether a task is about the workspace, not about the world: it names a file or folder, or says so."""
+    words = [word.strip(".,:;?!()\"'`").rstrip("/") for word in goal.split()]
+    return _HERE.search(goal) is not None or any(word and (root / word).exists() for word in words)
 
 
 def _in_vain(goal: str, result: ToolMessage) -> bool:
