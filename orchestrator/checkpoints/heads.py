@@ -131,6 +131,6 @@ def _inflate(data: bytes, words: bytes, seq: int) -> bytes:
         plain = unpacker.decompress(data)
     except zlib.error as error:
         raise damaged(f"step {seq} cannot be unpacked ({error})") from None
-    if not unpacker.eof:
-        raise damaged(f"step {seq} is cut short")
+    if not unpacker.eof or unpacker.unused_data:
+        raise damaged(f"step {seq} is cut short or has something after its end")
     return plain

@@ -171,7 +171,7 @@ def _write(ink: Ink, steps: list[Copied], thread: int, known: set[tuple[str, Pla
         space = space_number(rows, thread, ns, seq)
         place = Place(step.tag, step.rest)
         if step.kind == WRITES:
-            rows.add_step(Step(seq, space, WRITES, *place, None, step.data))
+            rows.add_step(Step(seq, space, WRITES, *place, None, step.content))
             continue
         before: int | str | None = parent
         if parent is not None:
