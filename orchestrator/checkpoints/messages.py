@@ -17,7 +17,7 @@ CLASSES: dict[tuple[str, str], type[BaseMessage]] = {
     (cls.__module__, cls.__name__): cls for cls in (AIMessage, HumanMessage, SystemMessage, ToolMessage)
 }
 KINDS = frozenset(CLASSES.values())
-_FIELDS = {cls: frozenset(cls.model_fields) for cls in KINDS}
+_FIELDS = {cls: set(cls.model_fields) for cls in KINDS}
 _TYPES = {cls: cls.model_fields["type"].default for cls in KINDS}
 _CALL = frozenset({"name", "args", "id", "type"})
 _COUNTS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
@@ -27,6 +27,8 @@ _DETAILS = {
 }
 _TEXT_OR_NONE = frozenset({str, type(None)})
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+_LENGTHS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
+"""Bytes before the body of an extension, by the first of them: its size in 1, 2 or 4 bytes, and its code."""
 _set = object.__setattr__
 
 
@@ -94,40 +96,42 @@ def is_unchanged(message: BaseMessage, fields: dict[str, Any]) -> bool:
     return message.__dict__ == fields and not message.__pydantic_extra__
 
 
-def master_from(packed: bytes) -> Master | None:
+def master_from(content: bytes, start: int = 0) -> Master | None:
     """The master of a message from its MessagePack bytes, or None when its class has to judge it."""
-    found = fields_from(packed)
-    return None if found is None else _master(found.cls, found.fields)
+    found = _parsed(content, start)
+    return None if found is None else _master(*found)
 
 
-class Fields(NamedTuple):
-    """What a message is made of."""
+def message_from(content: bytes, start: int = 0) -> BaseMessage | None:
+    """A message from its MessagePack bytes, which nobody else holds; None when its class has to judge it."""
+    found = _parsed(content, start)
+    return None if found is None else made_of(*found)
 
-    cls: type[BaseMessage]
-    fields: dict[str, Any]
 
-
-def fields_from(packed: bytes) -> Fields | None:
-    """The class and fields of a message from its MessagePack bytes; None when its class has to judge it.
+def _parsed(content: bytes, start: int) -> tuple[type[BaseMessage], dict[str, Any]] | None:
+    """The class and fields of a message.
 
     The serializer would call the class's constructor, which takes ten times as long. For fields that are
     already what it would make of them, it does nothing but check types.
     """
+    start += _LENGTHS.get(content[start], len(content)) if len(content) > start else 1
+    if start > len(content) or content[start - 1] != EXT_PYDANTIC_V2:
+        return None
     try:
-        found = ormsgpack.unpackb(packed, ext_hook=_message, option=ormsgpack.OPT_NON_STR_KEYS)
-    except (ValueError, TypeError):
+        # Without this option it is quicker, and equal keys become one object.
+        found = ormsgpack.unpackb(content[start:], ext_hook=_refuse)
+    except ValueError:
+        found = None
+    try:
+        if found is None:
+            found = ormsgpack.unpackb(content[start:], ext_hook=_refuse, option=ormsgpack.OPT_NON_STR_KEYS)
+        module, name, fields, _ = found
+        cls = CLASSES.get((module, name))
+        if cls is None or fields.keys() != _FIELDS[cls] or not _is_final(cls, fields):
+            return None
+    except (AttributeError, TypeError, ValueError):
         return None
-    return found if type(found) is Fields else None
-
-
-def _message(code: int, content: bytes) -> Fields | None:
-    if code != EXT_PYDANTIC_V2:
-        raise TypeError
-    module, name, fields, _ = ormsgpack.unpackb(content, ext_hook=_refuse, option=ormsgpack.OPT_NON_STR_KEYS)
-    cls = CLASSES.get((module, name))
-    if cls is None or type(fields) is not dict or fields.keys() != _FIELDS[cls] or not _is_final(cls, fields):
-        return None
-    return Fields(cls, fields)
+    return cls, fields
 
 
 def _is_final(cls: type[BaseMessage], fields: dict[str, Any]) -> bool:

@@ -26,14 +26,17 @@ from orchestrator.checkpoints.elements import (
     Pool,
     Recent,
     damaged,
+    decompressors,
+    is_checked,
     pack,
     read_node,
     read_number,
     unpack,
+    unpack_with,
     write_node,
     write_number,
 )
-from orchestrator.checkpoints.rows import Rows
+from orchestrator.checkpoints.rows import Row, Rows
 from orchestrator.errors import StorageError
 
 PART = 4_096
@@ -59,7 +62,7 @@ class Primer:
             DICTIONARY + content, dict_type=zstandard.DICT_TYPE_RAWCONTENT
         )
         self._compressor: zstandard.ZstdCompressor | None = None
-        self._decompressors = Pool(lambda: zstandard.ZstdDecompressor(dict_data=self._words))
+        self.decompressors = Pool(lambda: zstandard.ZstdDecompressor(dict_data=self._words))
 
     def pack(self, plain: bytes) -> tuple[int, bytes]:
         """Kind and bytes as they are stored; not to be called from two threads at once."""
@@ -68,20 +71,14 @@ class Primer:
         if self._compressor is None:
             self._words.precompute_compress(level=_LEVEL)
             self._compressor = zstandard.ZstdCompressor(
-                level=_LEVEL, dict_data=self._words, write_checksum=False, write_dict_id=False
+                level=_LEVEL, dict_data=self._words, write_checksum=True, write_dict_id=False
             )
         small = write_number(self.number) + self._compressor.compress(plain)
         return (PRIMED, small) if len(small) < len(plain) else (RAW, plain)
 
     def unpack(self, small: bytes) -> bytes:
         """The inverse; raises StorageError on bytes that `pack` did not make."""
-        decompressor = self._decompressors.take()
-        try:
-            return decompressor.decompress(small, max_output_size=LARGEST)
-        except zstandard.ZstdError as error:
-            raise damaged(f"an element cannot be unpacked ({error})") from None
-        finally:
-            self._decompressors.give(decompressor)
+        return unpack_with(self.decompressors, small)
 
 
 class Primers:
@@ -106,6 +103,29 @@ class Primers:
             return unpack(kind, data)
         number, start = read_number(data, 0)
         return self.at(rows, number).unpack(data[start:])
+
+    def plains(self, rows: Rows, found: list[Row]) -> Iterator[tuple[bytes, bool]]:
+        """The bytes of elements in turn, and whether unpacking them compared them with a checksum.
+
+        Raises StorageError. A compressor is fetched once for all that need it.
+        """
+        borrowed: dict[int, tuple[Pool[zstandard.ZstdDecompressor], zstandard.ZstdDecompressor]] = {}
+        try:
+            for _, kind, _, data in found:
+                if kind not in {PACKED, PRIMED}:
+                    yield unpack(kind, data), False
+                    continue
+                number, start = read_number(data, 0) if kind == PRIMED else (0, 0)
+                if number not in borrowed:
+                    pool = self.at(rows, number).decompressors if kind == PRIMED else decompressors
+                    borrowed[number] = (pool, pool.take())
+                frame = data[start:]
+                yield borrowed[number][1].decompress(frame, max_output_size=LARGEST), is_checked(frame)
+        except zstandard.ZstdError as error:
+            raise damaged(f"an element cannot be unpacked ({error})") from None
+        finally:
+            for pool, decompressor in borrowed.values():
+                pool.give(decompressor)
 
     def at(self, rows: Rows, number: int, deepest: int = _DEEPEST) -> Primer:
         """The primer with this number; raises StorageError when there is none."""
