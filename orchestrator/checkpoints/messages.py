@@ -13,6 +13,8 @@ import ormsgpack
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2
 
+from orchestrator.checkpoints.elements import MSGPACK, damaged
+
 CLASSES: dict[tuple[str, str], type[BaseMessage]] = {
     (cls.__module__, cls.__name__): cls for cls in (AIMessage, HumanMessage, SystemMessage, ToolMessage)
 }
@@ -27,9 +29,23 @@ _DETAILS = {
 }
 _TEXT_OR_NONE = frozenset({str, type(None)})
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+BARE = b"\4"
+"""Marks the bytes of a message that are its form's number and the values of its fields, without names."""
+_COMMON = ("content", "additional_kwargs", "response_metadata", "type", "name", "id")
+_FORMS: tuple[tuple[type[BaseMessage], tuple[str, ...]], ...] = (
+    (HumanMessage, _COMMON),
+    (SystemMessage, _COMMON),
+    (ToolMessage, (*_COMMON, "tool_call_id", "artifact", "status")),
+    (AIMessage, (*_COMMON, "tool_calls", "invalid_tool_calls", "usage_metadata")),
+)
+"""Part of the file format: these never change, a class with other fields gets another form."""
+_FORM_OF = {cls: number for number, (cls, _) in enumerate(_FORMS)}
+_CURRENT = frozenset(cls for cls, names in _FORMS if names == tuple(cls.model_fields))
+"""Classes that still have the fields of their form; for others the class has to judge what was stored."""
 _LENGTHS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
 """Bytes before the body of an extension, by the first of them: its size in 1, 2 or 4 bytes, and its code."""
 _set = object.__setattr__
+_new = object.__new__
 
 
 class Master(NamedTuple):
@@ -83,7 +99,7 @@ def fresh(master: Master) -> BaseMessage:
 
 def made_of(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
     """A message that takes these fields for its own."""
-    message = cls.__new__(cls)
+    message = _new(cls)
     _set(message, "__dict__", fields)
     _set(message, "__pydantic_fields_set__", set(fields))
     _set(message, "__pydantic_extra__", {})
@@ -96,36 +112,89 @@ def is_unchanged(message: BaseMessage, fields: dict[str, Any]) -> bool:
     return message.__dict__ == fields and not message.__pydantic_extra__
 
 
-def master_from(content: bytes, start: int = 0) -> Master | None:
-    """The master of a message from its MessagePack bytes, or None when its class has to judge it."""
-    found = _parsed(content, start)
+def bare(content: bytes) -> bytes | None:
+    """A message's bytes as a serializer made them, without names; None when its class has to judge it."""
+    found = _parsed(content) if content[:1] == MSGPACK else None
+    if found is None:
+        return None
+    cls, fields = found
+    form = _FORM_OF[cls]
+    if tuple(fields) != _FORMS[form][1]:
+        return None
+    packed: bytes = ormsgpack.packb(list(fields.values()), option=ormsgpack.OPT_NON_STR_KEYS)
+    return BARE + bytes((form,)) + packed
+
+
+def judged(content: bytes) -> BaseMessage:
+    """The message of `bare` bytes, made by its class; raises StorageError when there is none."""
+    cls, fields = _clothed(content)
+    try:
+        return cls(**fields)
+    except ValueError as error:
+        raise damaged(f"a message cannot be made ({error})") from None
+
+
+def master_from(content: bytes) -> Master | None:
+    """The master of a message from its stored bytes, or None when its class has to judge it."""
+    found = _found(content)
     return None if found is None else _master(*found)
 
 
-def message_from(content: bytes, start: int = 0) -> BaseMessage | None:
-    """A message from its MessagePack bytes, which nobody else holds; None when its class has to judge it."""
-    found = _parsed(content, start)
+def message_from(content: bytes) -> BaseMessage | None:
+    """A message from its stored bytes, which nobody else holds; None when its class has to judge it."""
+    if content[:1] == BARE:
+        # As below, without its calls: this runs for every message of a first read.
+        try:
+            cls, names = _FORMS[content[1]]
+            values = ormsgpack.unpackb(content[2:], ext_hook=_refuse)
+            if type(values) is list and cls in _CURRENT:
+                return made_of(cls, dict(zip(names, values, strict=True)))
+        except (LookupError, TypeError, ValueError):
+            pass
+    found = _found(content)
     return None if found is None else made_of(*found)
 
 
-def _parsed(content: bytes, start: int) -> tuple[type[BaseMessage], dict[str, Any]] | None:
-    """The class and fields of a message.
+def _found(content: bytes) -> tuple[type[BaseMessage], dict[str, Any]] | None:
+    kind = content[:1]
+    if kind == BARE:
+        found = _clothed(content)
+        return found if found[0] in _CURRENT else None
+    return _parsed(content) if kind == MSGPACK else None
+
+
+def _clothed(content: bytes) -> tuple[type[BaseMessage], dict[str, Any]]:
+    """The class and fields of `bare` bytes; those of what had been judged when it was stored."""
+    try:
+        cls, names = _FORMS[content[1]]
+        values = _unpacked(content[2:])
+        if type(values) is not list:
+            raise TypeError(type(values))
+        return cls, dict(zip(names, values, strict=True))
+    except (LookupError, TypeError, ValueError) as error:
+        raise damaged(f"a message makes no sense ({error})") from None
+
+
+def _unpacked(body: bytes) -> Any:
+    """Plain values; raises ValueError or TypeError for anything else."""
+    try:
+        # Without this option it is quicker, and equal keys become one object.
+        return ormsgpack.unpackb(body, ext_hook=_refuse)
+    except ValueError:
+        return ormsgpack.unpackb(body, ext_hook=_refuse, option=ormsgpack.OPT_NON_STR_KEYS)
+
+
+def _parsed(content: bytes) -> tuple[type[BaseMessage], dict[str, Any]] | None:
+    """The class and fields of a message from MessagePack.
 
     The serializer would call the class's constructor, which takes ten times as long. For fields that are
     already what it would make of them, it does nothing but check types.
     """
-    start += _LENGTHS.get(content[start], len(content)) if len(content) > start else 1
+    start = 1 + _LENGTHS.get(content[1], len(content)) if len(content) > 1 else 1
     if start > len(content) or content[start - 1] != EXT_PYDANTIC_V2:
         return None
     try:
-        # Without this option it is quicker, and equal keys become one object.
-        found = ormsgpack.unpackb(content[start:], ext_hook=_refuse)
-    except ValueError:
-        found = None
-    try:
-        if found is None:
-            found = ormsgpack.unpackb(content[start:], ext_hook=_refuse, option=ormsgpack.OPT_NON_STR_KEYS)
-        module, name, fields, _ = found
+        module, name, fields, _ = _unpacked(content[start:])
         cls = CLASSES.get((module, name))
         if cls is None or fields.keys() != _FIELDS[cls] or not _is_final(cls, fields):
             return None

@@ -9,7 +9,7 @@ and after a while all starts over, so that it fits what is talked about now and 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import zstandard
@@ -49,6 +49,8 @@ _DEEPEST = 4
 """Primers that may have to be read for one element, each for the next."""
 _PRIMERS = 32
 _LEVEL = 6
+_MARK = 4
+"""Bytes that show how an element is packed: a primer's number below 2 million, and where a frame begins."""
 
 
 class Primer:
@@ -109,22 +111,32 @@ class Primers:
 
         Raises StorageError. A compressor is fetched once for all that need it.
         """
-        borrowed: dict[int, tuple[Pool[zstandard.ZstdDecompressor], zstandard.ZstdDecompressor]] = {}
+        borrowed: list[tuple[Pool[zstandard.ZstdDecompressor], zstandard.ZstdDecompressor]] = []
+        ways: dict[bytes, tuple[Callable[[bytes, int], bytes], int]] = {}
+
+        def way(kind: int, data: bytes) -> tuple[Callable[[bytes, int], bytes], int]:
+            number, start = read_number(data, 0) if kind == PRIMED else (0, 0)
+            pool = self.at(rows, number).decompressors if kind == PRIMED else decompressors
+            borrowed.append((pool, pool.take()))
+            return borrowed[-1][1].decompress, start
+
         try:
+            # Written out, because this runs for every message of a first read.
             for _, kind, _, data in found:
-                if kind not in {PACKED, PRIMED}:
+                if kind not in {PRIMED, PACKED}:
                     yield unpack(kind, data), False
                     continue
-                number, start = read_number(data, 0) if kind == PRIMED else (0, 0)
-                if number not in borrowed:
-                    pool = self.at(rows, number).decompressors if kind == PRIMED else decompressors
-                    borrowed[number] = (pool, pool.take())
-                frame = data[start:]
-                yield borrowed[number][1].decompress(frame, max_output_size=LARGEST), is_checked(frame)
+                known = ways.get(data[:_MARK])
+                if known is None:
+                    known = way(kind, data)
+                    if known[1] < _MARK:
+                        ways[data[:_MARK]] = known
+                frame = data[known[1] :] if known[1] else data
+                yield known[0](frame, LARGEST), is_checked(frame)
         except zstandard.ZstdError as error:
             raise damaged(f"an element cannot be unpacked ({error})") from None
         finally:
-            for pool, decompressor in borrowed.values():
+            for pool, decompressor in borrowed:
                 pool.give(decompressor)
 
     def at(self, rows: Rows, number: int, deepest: int = _DEEPEST) -> Primer:

@@ -30,8 +30,8 @@ from orchestrator.storage import APPLICATION_ID, PAGE_BYTES
 T = TypeVar("T")
 
 FORMAT = 3
-"""1: before primers. 2: before checksums of steps. Such a file is read as it is, and becomes one of this
-format when it is written to."""
+"""1: before primers. 2: before checksums of steps and bare messages. Such a file is read as it is, and
+becomes one of this format when it is written to."""
 WAIT_SECONDS = 30.0
 """How long a write waits for other processes before it fails."""
 MEMORY = ":memory:"

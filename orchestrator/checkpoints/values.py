@@ -17,7 +17,6 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from orchestrator.checkpoints.elements import (
     HASH_BYTES,
-    MSGPACK,
     SPLICED,
     WRITTEN,
     Body,
@@ -32,10 +31,13 @@ from orchestrator.checkpoints.elements import (
     untyped,
 )
 from orchestrator.checkpoints.messages import (
+    BARE,
     KINDS,
     Master,
+    bare,
     fresh,
     is_unchanged,
+    judged,
     master_from,
     master_of,
     message_from,
@@ -189,6 +191,8 @@ class Values:
         plain = typed(serde.dumps_typed(item))
         if len(plain) <= inline:
             return plain
+        if type(item) in KINDS:
+            plain = bare(plain) or plain
         element = self._element(plain, item)
         self._remember(item, element)
         return element
@@ -205,7 +209,7 @@ class Values:
         """What an object had when it was stored or read, taken from its bytes the first time."""
         item, fields, element = seen
         if type(fields) is bytes:
-            master = master_from(fields, 1)
+            master = master_from(fields)
             fields = {} if master is None else master.fields
             self._note((item, fields, element))
         return fields  # type: ignore[return-value]
@@ -300,8 +304,8 @@ class Values:
             leaf = leaves[number]
             seen, content = leaf.seen, leaf.content
             if seen is None:
-                if type(content) is bytes and content[:1] == MSGPACK:
-                    found = message_from(content, 1)
+                if type(content) is bytes:
+                    found = message_from(content)
                     if found is not None:
                         # Most are read once: the message gets the fields, and a copy is made when needed.
                         leaf.seen = self._seen[id(found)] = (found, content, leaf.element)
@@ -324,11 +328,11 @@ class Values:
     def _decode(self, serde: Serializer, leaf: Leaf) -> tuple[Any, bool]:
         content = leaf.content
         if type(content) is bytes and leaf.seen is not None:
-            leaf.content = content = master_from(content, 1) or content
+            leaf.content = content = master_from(content) or content
             leaf.seen = None
-        if type(content) is Master:
+        if not isinstance(content, bytes):
             return self._handed_out(leaf, fresh(content), content.fields), True
-        value = serde.loads_typed(untyped(content))  # type: ignore[arg-type]
+        value = judged(content) if content[:1] == BARE else serde.loads_typed(untyped(content))
         if type(value) not in KINDS:
             return value, False
         master = master_of(value)
