@@ -19,8 +19,7 @@ class Records:
         """A checkpoint's record; raises StorageError when it cannot be read."""
         known = self._heads.get(step.seq)
         if known is None:
-            plain, depth = grow(step.content, step.seq, self._at)
-            known = Head(step.seq, step.space, plain, depth)
+            known = grow(step.content, step.seq, step.space, self._at)
             self._heads.put(step.seq, known)
         return known
 

@@ -188,10 +188,9 @@ def _write(ink: Ink, steps: list[Copied], thread: int, known: set[tuple[str, Pla
         before: int | str | None = parent
         if parent is not None:
             before = seqs.get((ns, place_of(parent)), parent)
-        data, depth = shrink(plain, seq, last.get(ns))
+        data, last[ns] = shrink(plain, seq, space, last.get(ns))
         rows.add_step(Step(seq, space, AGAIN if (ns, place) in known else PUT, *place, before, data))
         seqs[ns, place] = seq
-        last[ns] = Head(seq, space, plain, depth)
 
 
 def _drop(ink: Ink, n: int) -> None:
