@@ -123,6 +123,8 @@ class Values:
         """By the identity of the first item."""
         self._texts: Recent[str, tuple[Element, int, int]] = Recent(_TEXTS)
         self._leaves: Recent[int, Leaf] = Recent(_LEAVES)
+        self.leaf = self._leaves.get
+        """What is remembered of an element, by its number."""
 
     # Encoding.
 
@@ -258,10 +260,6 @@ class Values:
 
     # Decoding.
 
-    def leaf(self, number: int) -> Leaf | None:
-        """What is remembered of an element."""
-        return self._leaves.get(number)
-
     def committed(self, element: Element, number: int) -> None:
         """Take in an element that was written."""
         plain = element.body.plain
@@ -276,11 +274,12 @@ class Values:
         """
         leaves: dict[int, Leaf] = {}
         elements: dict[bytes, Element] = {}
+        known = self._known.get
         size = 0
         for (number, _, digest, _), (plain, is_checked) in zip(found, plains, strict=True):
             if len(digest) != HASH_BYTES or not (is_checked or self._hash(plain) == digest):
                 raise damaged(f"element {number} is not what was written")
-            element = self._known.get(digest)
+            element = known(digest)
             if element is None or element.number is None:
                 elements[digest] = element = Element(digest, number)
             leaves[number] = Leaf(element, plain)
