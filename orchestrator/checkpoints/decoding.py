@@ -95,10 +95,15 @@ class Decoder:
         return [self._nodes[number] for number in numbers if number in self._nodes]
 
     def _not_remembered(self, numbers: set[int]) -> set[int]:
+        listed = list(numbers)
+        leaves = self.caches.values.leaves(listed)
+        if None not in leaves:
+            self._leaves.update(zip(listed, leaves, strict=True))  # type: ignore[arg-type]
+            return set()
         missing = set()
-        leaf_of, node_of = self.caches.values.leaf, self.caches.nodes.get
-        for number in numbers:
-            leaf = self._leaves.get(number) or leaf_of(number)
+        node_of = self.caches.nodes.get
+        for number, remembered in zip(listed, leaves, strict=True):
+            leaf = self._leaves.get(number) or remembered
             if leaf is not None:
                 self._leaves[number] = leaf
             elif number not in self._nodes:

@@ -64,6 +64,13 @@ class Recent(Generic[K, V]):
                 self._weight += 1
         return found
 
+    def get_all(self, keys: list[K]) -> list[V | None]:
+        """The same for many."""
+        found = list(map(self._young.get, keys))
+        if None in found:
+            return [self.get(key) if one is None else one for key, one in zip(keys, found, strict=True)]
+        return found
+
     def put(self, key: K, value: V, weight: int = 1) -> None:
         if self._weight > self._limit:
             self._old, self._young, self._weight = self._young, {}, 0

@@ -123,8 +123,8 @@ class Values:
         """By the identity of the first item."""
         self._texts: Recent[str, tuple[Element, int, int]] = Recent(_TEXTS)
         self._leaves: Recent[int, Leaf] = Recent(_LEAVES)
-        self.leaf = self._leaves.get
-        """What is remembered of an element, by its number."""
+        self.leaves = self._leaves.get_all
+        """What is remembered of elements, by their numbers."""
 
     # Encoding.
 
