@@ -144,7 +144,9 @@ def test_a_forged_row_runs_nothing(file: Path, tmp_path: Path, code: int) -> Non
     kept = ormsgpack.packb({"channel_versions": {}, "evil": ormsgpack.Ext(code, call)})
     plain = heads.record(("msgpack", kept), ("msgpack", b"\x80"), {"inline": evil, "element": 1})
     for (seq,) in connection.execute("select seq from ck_steps").fetchall():
-        connection.execute("update ck_steps set data=? where seq=?", (heads.shrink(plain, seq, None)[0], seq))
+        connection.execute(
+            "update ck_steps set data=? where seq=?", (heads.shrink(plain, seq, 1, None)[0], seq)
+        )
     connection.commit()
     connection.close()
     with Checkpointer(file) as saver:
@@ -161,7 +163,9 @@ def test_a_record_of_another_shape_is_a_clear_message(file: Path, place: object)
     kept = ormsgpack.packb({"v": 4, "ts": "", "channel_versions": {}, "versions_seen": {}})
     plain = heads.record(("msgpack", kept), ("msgpack", b"\x80"), {"messages": place})
     for (seq,) in connection.execute("select seq from ck_steps where kind<>1").fetchall():
-        connection.execute("update ck_steps set data=? where seq=?", (heads.shrink(plain, seq, None)[0], seq))
+        connection.execute(
+            "update ck_steps set data=? where seq=?", (heads.shrink(plain, seq, 1, None)[0], seq)
+        )
     connection.commit()
     connection.close()
     with Checkpointer(file) as saver:

@@ -8,7 +8,9 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2
 
 from orchestrator.checkpoints import strict_serializer
-from orchestrator.checkpoints.messages import fresh, master_from
+from orchestrator.checkpoints.elements import MSGPACK
+from orchestrator.checkpoints.messages import bare, fresh, judged, master_from, message_from
+from orchestrator.errors import StorageError
 
 COUNTS = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
 CALL = {"name": "read_file", "args": {"path": "a", "lines": [1, 2]}, "id": "call_1", "type": "tool_call"}
@@ -37,10 +39,29 @@ ODD: st.SearchStrategy[object] = st.one_of(
 @pytest.mark.parametrize("message", PLAIN, ids=lambda message: str(message.type))
 def test_a_plain_message_is_made_without_its_constructor(message: BaseMessage) -> None:
     _, packed = strict_serializer().dumps_typed(message)
-    master = master_from(packed)
+    master = master_from(MSGPACK + packed)
     assert master is not None
     assert fresh(master) == message
     assert strict_serializer().dumps_typed(fresh(master))[1] == packed
+
+
+@pytest.mark.parametrize("message", PLAIN, ids=lambda message: str(message.type))
+def test_a_message_without_its_names_comes_back_as_it_was(message: BaseMessage) -> None:
+    packed = MSGPACK + strict_serializer().dumps_typed(message)[1]
+    small = bare(packed)
+    assert small is not None
+    assert len(small) < len(packed) - 100
+    for made in (message_from(small), judged(small)):
+        assert made == message
+        assert strict_serializer().dumps_typed(made)[1] == packed[1:]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\4", b"\4\0", b"\4\x09\x90", b"\4\0\x91\xa1a", b"\4\0\xc0", b"\4\0\x96"]
+)
+def test_a_message_without_its_names_that_makes_no_sense_is_damage(content: bytes) -> None:
+    with pytest.raises(StorageError, match="damaged"):
+        message_from(content)
 
 
 @settings(max_examples=300, deadline=None)
@@ -53,11 +74,14 @@ def test_odd_fields_are_left_to_the_constructor_or_come_out_as_from_it(
     kind = type(message)
     body = ormsgpack.packb((kind.__module__, kind.__name__, fields, "model_validate_json"))
     packed = ormsgpack.packb(ormsgpack.Ext(EXT_PYDANTIC_V2, body))
-    master = master_from(packed)
+    master = master_from(MSGPACK + packed)
     if master is not None:
         made, expected = fresh(master), strict_serializer().loads_typed(("msgpack", packed))
-        assert type(made) is type(expected)
-        assert made.__dict__ == expected.__dict__
-        assert {key: type(value) for key, value in made.__dict__.items()} == {
-            key: type(value) for key, value in expected.__dict__.items()
-        }
+        small = bare(MSGPACK + packed)
+        again = message_from(small) if small is not None else made
+        for each in (made, again):
+            assert type(each) is type(expected)
+            assert each.__dict__ == expected.__dict__
+            assert {key: type(value) for key, value in each.__dict__.items()} == {
+                key: type(value) for key, value in expected.__dict__.items()
+            }

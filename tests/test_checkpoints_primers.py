@@ -19,7 +19,7 @@ from orchestrator.checkpoints.dictionary import HEADS
 from orchestrator.checkpoints.elements import PRIMED, PRIMER, Hasher, write_node
 from orchestrator.checkpoints.heads import grow_writes
 from orchestrator.checkpoints.primers import Primers
-from orchestrator.checkpoints.rows import Rows
+from orchestrator.checkpoints.rows import Rows, Step
 from orchestrator.errors import StorageError
 
 WORDS = ["".join(parts) for parts in product(("kar", "mel", "tos", "bin", "sul", "vet"), repeat=4)]
@@ -119,7 +119,8 @@ def test_a_file_of_the_first_format_is_read_as_it_is_and_written_on(tmp_path: Pa
         saver.put_writes(config, [("notes", ["more"])], "no uuid")
     file = saver_path(tmp_path)
     connection = sqlite3.connect(file)
-    for seq, data in connection.execute("select seq, data from ck_steps where kind=1").fetchall():
+    for row in connection.execute("select * from ck_steps where kind=1").fetchall():
+        seq, data = row[0], Step(*row).content
         packer = zlib.compressobj(6, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, HEADS)
         older = packer.compress(write_node(list(grow_writes(data, seq)))) + packer.flush()
         connection.execute("update ck_steps set data=? where seq=?", (older, seq))

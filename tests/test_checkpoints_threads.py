@@ -135,3 +135,29 @@ def test_a_fork_that_makes_no_sense_is_refused(
         with pytest.raises(UsageError, match=words):
             saver.fork(old, new, position)
         assert saver.threads() == ["t"]
+
+
+def test_a_prune_with_nothing_to_remove_changes_nothing(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"messages": talk(3)})
+        saver.fork("t", "branch")
+        before = saver.position("t"), saver.position("branch"), saver.stats()
+        saver.prune(["t", "branch"])
+        assert (saver.position("t"), saver.position("branch"), saver.stats()) == before
+
+
+def test_pruned_branches_of_branches_keep_their_heads(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        names = [f"branch{at}" for at in range(6)]
+        for at, name in enumerate(names):
+            config = address(name)
+            for length in range(1, 4):
+                config = put(saver, {"messages": talk(at * 3 + length)}, config)
+            if at < 5:
+                saver.fork(name, names[at + 1], saver.position(name) - 1)
+        saver.prune([*names[3:], *names[:3]])
+        assert [len(values(saver, address(name))["messages"]) for name in names] == [3, 6, 9, 12, 15, 18]
+        assert [len(steps(saver, name)) for name in names] == [1] * 6
+        saver.gc()
+        assert saver.verify() == []
+        assert saver.stats()["checkpoints"] == 6

@@ -112,7 +112,7 @@ def test_a_forged_checkpoint_runs_nothing_and_is_named(desk: Desk) -> None:
     plain = heads.record(("msgpack", kept), ("msgpack", ormsgpack.packb({"source": "loop", "step": 1})), evil)
     connection = sqlite3.connect(state_path(desk.root))
     for (seq,) in connection.execute("select seq from ck_steps where kind=0").fetchall():
-        row, _ = heads.shrink(plain, seq, None)
+        row, _ = heads.shrink(plain, seq, 1, None)
         connection.execute("update ck_steps set data=? where seq=?", (row, seq))
     connection.commit()
     connection.close()

@@ -14,6 +14,7 @@ from orchestrator.checkpoints.elements import (
     RAW,
     SPLICED,
     Serializer,
+    damaged,
     pack,
     read_number,
     sound,
@@ -24,7 +25,7 @@ from orchestrator.checkpoints.ink import Ink
 from orchestrator.checkpoints.nodes import named_in_row, numbers_in, values_in, values_in_row
 from orchestrator.checkpoints.primers import primer_fields
 from orchestrator.checkpoints.records import Records
-from orchestrator.checkpoints.rows import END, PUT, WRITES, Rows, Step
+from orchestrator.checkpoints.rows import END, PUT, WRITES, Row, Rows, Step
 from orchestrator.errors import StorageError
 
 _ROW_BYTES = 26
@@ -111,11 +112,12 @@ def verify(rows: Rows, caches: Caches, serde: Serializer) -> list[str]:
             for step in rows.steps(space):
                 problems += _told(lambda step=step: _read(rows, caches, serde, step), f"{thread.id!r} {ns!r}")  # type: ignore[misc]
     problems += [f"step {seq} belongs to no thread" for seq in rows.lost_steps()]
-    for number, kind, digest, data in rows.all_elements():
+    for row in rows.all_elements():
+        number, kind, digest, data = row
         if kind in {LIST, DICT, PRIMER} and caches.hasher(data) != digest:
             problems.append(f"element {number} is not what was written")
         elif kind != PRIMER:
-            problems += _told(lambda row=(number, kind, data): _decode(rows, caches, serde, row), "element")  # type: ignore[misc]
+            problems += _told(lambda row=row: _decode(rows, caches, serde, row), "element")  # type: ignore[misc]
     return list(dict.fromkeys(problems))
 
 
@@ -134,11 +136,13 @@ def _read(rows: Rows, caches: Caches, serde: Serializer, step: Step) -> None:
         records.parent_id(step)
 
 
-def _decode(rows: Rows, caches: Caches, serde: Serializer, row: tuple[int, int, bytes]) -> None:
-    number, kind, data = row
+def _decode(rows: Rows, caches: Caches, serde: Serializer, row: Row) -> None:
+    number, kind, digest, data = row
     decoder = Decoder(caches, serde)
     if kind not in {LIST, DICT}:
         decoder.fetch(rows, [number])
+        if kind != SPLICED and caches.hasher(caches.primers.plain(rows, kind, data)) != digest:
+            raise damaged(f"element {number} is not what was written")
         if data:  # else it is the mark that `collect` leaves
             decoder.value(number)
         return

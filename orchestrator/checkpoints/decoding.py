@@ -36,10 +36,8 @@ from orchestrator.checkpoints.nodes import (
     numbers_in,
     numbers_of,
 )
-from orchestrator.checkpoints.rows import Rows
+from orchestrator.checkpoints.rows import Row, Rows
 from orchestrator.checkpoints.values import Leaf
-
-_Row = tuple[int, int, bytes, bytes]
 
 
 class Decoder:
@@ -54,7 +52,7 @@ class Decoder:
 
     def fetch(self, rows: Rows, places: Iterable[Place]) -> None:
         """Take in everything that the places name; raises StorageError for what is missing or damaged."""
-        pieces: list[_Row] = []
+        pieces: list[Row] = []
         todo = {number for place in places for number in numbers_in(place)}
         while todo:
             nodes = self._take_in(rows, todo, pieces)
@@ -65,15 +63,16 @@ class Decoder:
             todo -= self._leaves.keys()
         self._join(rows, pieces)
 
-    def _take_in(self, rows: Rows, numbers: set[int], pieces: list[_Row]) -> list[Node]:
+    def _take_in(self, rows: Rows, numbers: set[int], pieces: list[Row]) -> list[Node]:
         """Take in these elements, and what their lists and dictionaries build on; returns those."""
-        stored: dict[int, _Row] = {}
+        stored: dict[int, Row] = {}
         missing = self._not_remembered(numbers)
         while missing:
             found = rows.elements(list(missing))
             if len(found) < len(missing):
                 raise damaged(f"element {min(missing - {row[0] for row in found})} is missing")
             bases = set()
+            contents: list[Row] = []
             for row in found:
                 number, kind, digest, data = row
                 if kind in {LIST, DICT}:
@@ -85,9 +84,9 @@ class Decoder:
                     pieces.append(row)
                     self._leaves[number] = _PENDING
                 else:
-                    self._leaves[number] = self.caches.values.read(
-                        number, digest, self.caches.primers.plain(rows, kind, data)
-                    )
+                    contents.append(row)
+            plains = self.caches.primers.plains(rows, contents)
+            self._leaves.update(self.caches.values.read(contents, plains))
             missing = self._not_remembered(bases - {0} - stored.keys())
         for number in stored.keys() & numbers:
             self._grow(number, stored)
@@ -96,10 +95,15 @@ class Decoder:
         return [self._nodes[number] for number in numbers if number in self._nodes]
 
     def _not_remembered(self, numbers: set[int]) -> set[int]:
+        listed = list(numbers)
+        leaves = self.caches.values.leaves(listed)
+        if None not in leaves:
+            self._leaves.update(zip(listed, leaves, strict=True))  # type: ignore[arg-type]
+            return set()
         missing = set()
-        leaf_of, node_of = self.caches.values.leaf, self.caches.nodes.get
-        for number in numbers:
-            leaf = self._leaves.get(number) or leaf_of(number)
+        node_of = self.caches.nodes.get
+        for number, remembered in zip(listed, leaves, strict=True):
+            leaf = self._leaves.get(number) or remembered
             if leaf is not None:
                 self._leaves[number] = leaf
             elif number not in self._nodes:
@@ -110,7 +114,7 @@ class Decoder:
                     self._nodes[number] = node
         return missing
 
-    def _grow(self, number: int, stored: dict[int, _Row]) -> None:
+    def _grow(self, number: int, stored: dict[int, Row]) -> None:
         """Build a list or dictionary from the versions that it is a difference to."""
         chain: list[int] = []
         while number not in self._nodes:
@@ -138,20 +142,21 @@ class Decoder:
             raise damaged(f"element {number} is no dictionary")
         return node
 
-    def _join(self, rows: Rows, pieces: list[_Row]) -> None:
+    def _join(self, rows: Rows, pieces: list[Row]) -> None:
         """Put the texts of other elements back into those that point at them."""
         split = {row[0]: spliced(row[3]) for row in pieces}
         bases = {
             number: self.caches.primers.plain(rows, kind, data)
             for number, kind, _, data in rows.elements(list({fields[0] for fields in split.values()}))
         }
-        for number, _, digest, _ in pieces:
+        plains = []
+        for number, *_ in pieces:
             base, start, length, at, kind, rest = split[number]
             if base not in bases:
                 raise damaged(f"element {base} is missing")
             around = unpack(kind, rest)
-            plain = around[:at] + bases[base][start : start + length] + around[at:]
-            self._leaves[number] = self.caches.values.read(number, digest, plain)
+            plains.append((around[:at] + bases[base][start : start + length] + around[at:], False))
+        self._leaves.update(self.caches.values.read(pieces, plains))
 
     def value(self, place: Place) -> Any:
         """The value at a place whose elements were fetched."""

@@ -64,36 +64,57 @@ class Recent(Generic[K, V]):
                 self._weight += 1
         return found
 
+    def get_all(self, keys: list[K]) -> list[V | None]:
+        """The same for many."""
+        found = list(map(self._young.get, keys))
+        if None in found:
+            return [self.get(key) if one is None else one for key, one in zip(keys, found, strict=True)]
+        return found
+
     def put(self, key: K, value: V, weight: int = 1) -> None:
         if self._weight > self._limit:
             self._old, self._young, self._weight = self._young, {}, 0
         self._young[key] = value
         self._weight += weight
 
+    def put_all(self, items: dict[K, V], weight: int) -> None:
+        """Put many at once; `weight` is that of them all."""
+        if self._weight > self._limit:
+            self._old, self._young, self._weight = self._young, {}, 0
+        self._young.update(items)
+        self._weight += weight
+
     def clear(self) -> None:
         self._young, self._old, self._weight = {}, {}, 0
 
 
-class Element:
-    """One stored value. `number` is None until its row is committed; the bytes are kept until then."""
+class Body:
+    """What is written of an element."""
 
-    __slots__ = ("base", "data", "hash", "kind", "number", "plain", "splice")
+    __slots__ = ("base", "data", "kind", "plain", "splice")
 
-    def __init__(self, digest: bytes, number: int | None = None) -> None:
-        self.hash = digest
-        self.number = number
-        self.plain = b""
+    def __init__(self, plain: bytes) -> None:
+        self.plain = plain
         self.kind = RAW
         self.data = b""
         self.base: Element | None = None
         self.splice = (0, 0, 0, RAW)
         """Start and length of the text in the base's bytes, where it belongs in these, kind of the rest."""
 
-    def committed(self, number: int) -> bytes:
-        """Take the number of the committed row; returns the bytes, which are kept no longer."""
-        plain, self.plain, self.data, self.base = self.plain, b"", b"", None
+
+WRITTEN = Body(b"")
+"""The body of all elements whose rows are committed."""
+
+
+class Element:
+    """One stored value. `number` is None until its row is committed; the body is kept until then."""
+
+    __slots__ = ("body", "hash", "number")
+
+    def __init__(self, digest: bytes, number: int | None = None, body: Body = WRITTEN) -> None:
+        self.hash = digest
         self.number = number
-        return plain
+        self.body = body
 
 
 def typed(pair: tuple[str, bytes]) -> bytes:
@@ -165,14 +186,16 @@ class Pool(Generic[V]):
 
 _WORDS = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 LARGEST = 1 << 31
+_DESCRIPTOR, _HAS_CHECKSUM = 4, 4
+"""Where a frame says what it has, and the bit for a checksum."""
 
 
 def _compressor() -> zstandard.ZstdCompressor:
-    return zstandard.ZstdCompressor(level=3, dict_data=_WORDS, write_checksum=False, write_dict_id=False)
+    return zstandard.ZstdCompressor(level=3, dict_data=_WORDS, write_checksum=True, write_dict_id=False)
 
 
 _compressors = Pool(_compressor)
-_decompressors = Pool(lambda: zstandard.ZstdDecompressor(dict_data=_WORDS))
+decompressors = Pool(lambda: zstandard.ZstdDecompressor(dict_data=_WORDS))
 
 
 def pack(plain: bytes) -> tuple[int, bytes]:
@@ -192,13 +215,26 @@ def unpack(kind: int, stored: bytes) -> bytes:
         return stored
     if kind != PACKED:
         raise damaged("an element of unknown kind")
-    decompressor = _decompressors.take()
+    return unpack_with(decompressors, stored)
+
+
+def unpack_with(pool: Pool[zstandard.ZstdDecompressor], frame: bytes) -> bytes:
+    """The bytes in a frame; raises StorageError when it is damaged."""
+    decompressor = pool.take()
     try:
-        return decompressor.decompress(stored, max_output_size=LARGEST)
+        return decompressor.decompress(frame, max_output_size=LARGEST)
     except zstandard.ZstdError as error:
         raise damaged(f"an element cannot be unpacked ({error})") from None
     finally:
-        _decompressors.give(decompressor)
+        pool.give(decompressor)
+
+
+def is_checked(frame: bytes) -> bool:
+    """Whether unpacking compares the bytes with a checksum, as `pack` has it; older frames have none.
+
+    https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.1.1.1
+    """
+    return len(frame) > _DESCRIPTOR and bool(frame[_DESCRIPTOR] & _HAS_CHECKSUM)
 
 
 def write_number(value: int) -> bytes:
@@ -213,6 +249,9 @@ def write_number(value: int) -> bytes:
 
 def read_number(data: bytes, start: int) -> tuple[int, int]:
     """The inverse of `write_number`, and where what follows begins; raises StorageError."""
+    first = data[start] if start < len(data) else 0x80
+    if first < 0x80:
+        return first, start + 1
     value = shift = 0
     for index in range(start, min(start + 9, len(data))):
         value |= (data[index] & 0x7F) << shift

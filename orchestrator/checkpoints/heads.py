@@ -1,7 +1,8 @@
 """A checkpoint's own record: everything but its values, and where those are.
 
-The record of a checkpoint is much like that of the one before, so it is compressed with that one as the
-dictionary. A chain of such records is bounded, so reading one never takes long.
+The record of a checkpoint is much like those before, most of all like the one a round of the graph ago, so
+it is compressed with the last few as the dictionary. A chain of such records is bounded, so reading one
+never takes long.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from orchestrator.checkpoints.elements import (
 )
 
 LONGEST_CHAIN = 24
-_WHOLE, _DELTA = b"\0", b"\1"
+_WHOLE, _DELTA, _AFTER = b"\0", b"\1", b"\2"
+"""A record by itself; against the one before, as in formats 1 and 2; against the last few of its chain."""
+_FEW = 8
 _TEXT_ID, _UUID = b"\6", b"\7"
 """How the task of pending writes is given. Format 1 has no such mark, and deflated data never begin so."""
 
@@ -38,6 +41,17 @@ class Head(NamedTuple):
     plain: bytes
     depth: int
     """How many records have to be read before this one."""
+    before: Head | None = None
+    """The first of those."""
+
+    def words(self) -> bytes:
+        """What the record after this one is compressed against."""
+        parts: list[bytes] = []
+        head: Head | None = self
+        while head is not None and len(parts) < _FEW:
+            parts.append(head.plain)
+            head = head.before
+        return b"".join(reversed(parts))
 
     def fields(self) -> tuple[tuple[str, bytes], tuple[str, bytes], dict[str, Place]]:
         """The checkpoint without values, its metadata, and the places of its values."""
@@ -52,27 +66,25 @@ def record(checkpoint: tuple[str, bytes], metadata: tuple[str, bytes], places: d
     return write_node([*checkpoint, *metadata, places])
 
 
-def shrink(plain: bytes, seq: int, before: Head | None) -> tuple[bytes, int]:
-    """What is stored for a record, and its depth."""
+def shrink(plain: bytes, seq: int, space: int, before: Head | None) -> tuple[bytes, Head]:
+    """What is stored for a record, and its head; `before` is one of the same space."""
     if before is None or before.depth >= LONGEST_CHAIN:
-        return _WHOLE + _deflate(plain, HEADS), 0
-    return _DELTA + write_number(seq - before.seq) + _deflate(plain, before.plain), before.depth + 1
+        return _WHOLE + _deflate(plain, HEADS), Head(seq, space, plain, 0)
+    data = _AFTER + write_number(seq - before.seq) + _deflate(plain, before.words())
+    return data, Head(seq, space, plain, before.depth + 1, before)
 
 
-def grow(data: bytes, seq: int, head_at: Callable[[int], Head]) -> tuple[bytes, int]:
+def grow(data: bytes, seq: int, space: int, head_at: Callable[[int], Head]) -> Head:
     """The inverse of `shrink`; `head_at` gives the head at a step."""
-    if data[:1] == _WHOLE:
-        return _inflate(data[1:], HEADS, seq), 0
-    if data[:1] != _DELTA:
+    mark = data[:1]
+    if mark == _WHOLE:
+        return Head(seq, space, _inflate(data[1:], HEADS, seq), 0)
+    if mark not in {_DELTA, _AFTER}:
         raise damaged(f"checkpoint {seq}")
     distance, start = read_number(data, 1)
     before = head_at(seq - distance)
-    return _inflate(data[start:], before.plain, seq), before.depth + 1
-
-
-def base_of(data: bytes, seq: int) -> int | None:
-    """The step whose record is needed to read this one."""
-    return None if data[:1] != _DELTA else seq - read_number(data, 1)[0]
+    words = before.words() if mark == _AFTER else before.plain
+    return Head(seq, space, _inflate(data[start:], words, seq), before.depth + 1, before)
 
 
 class Writes(NamedTuple):
@@ -131,6 +143,6 @@ def _inflate(data: bytes, words: bytes, seq: int) -> bytes:
         plain = unpacker.decompress(data)
     except zlib.error as error:
         raise damaged(f"step {seq} cannot be unpacked ({error})") from None
-    if not unpacker.eof:
-        raise damaged(f"step {seq} is cut short")
+    if not unpacker.eof or unpacker.unused_data:
+        raise damaged(f"step {seq} is cut short or has something after its end")
     return plain

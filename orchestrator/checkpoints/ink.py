@@ -29,7 +29,7 @@ from orchestrator.checkpoints.nodes import (
 )
 from orchestrator.checkpoints.primers import PART
 from orchestrator.checkpoints.rows import Rows
-from orchestrator.checkpoints.values import Snapshot, Tree
+from orchestrator.checkpoints.values import Long, Snapshot, Tree
 
 _number = attrgetter("number")
 
@@ -93,6 +93,10 @@ class Ink:
             return tree
         if type(tree) is Element:
             return self._numbered(tree)
+        if type(tree) is Long:
+            items = tree.items + self._items(tree[len(tree.items) :])
+            self.after_commit(lambda: tree.committed(items))
+            return self._list(items, before)
         if type(tree) is list:
             # A list's parts do not branch, which their type does not say.
             parts: list[Any] = tree
@@ -161,13 +165,14 @@ class Ink:
             if element not in known[1]:
                 known[1].append(element)
             return known[0]
-        data = element.data
-        if element.kind == SPLICED and element.base is not None:
-            start, length, at, kind = element.splice
-            data = write_node([self._numbered(element.base), start, length, at, kind, element.data])
+        body = element.body
+        data = body.data
+        if body.kind == SPLICED and body.base is not None:
+            start, length, at, kind = body.splice
+            data = write_node([self._numbered(body.base), start, length, at, kind, data])
         else:
             self._packed += min(len(data), PART)
-        number = self._add(element.kind, element.hash, data)
+        number = self._add(body.kind, element.hash, data)
         self._elements[element.hash] = (number, [element])
         return number
 

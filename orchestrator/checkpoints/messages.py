@@ -13,11 +13,13 @@ import ormsgpack
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2
 
+from orchestrator.checkpoints.elements import MSGPACK, damaged
+
 CLASSES: dict[tuple[str, str], type[BaseMessage]] = {
     (cls.__module__, cls.__name__): cls for cls in (AIMessage, HumanMessage, SystemMessage, ToolMessage)
 }
 KINDS = frozenset(CLASSES.values())
-_FIELDS = {cls: frozenset(cls.model_fields) for cls in KINDS}
+_FIELDS = {cls: set(cls.model_fields) for cls in KINDS}
 _TYPES = {cls: cls.model_fields["type"].default for cls in KINDS}
 _CALL = frozenset({"name", "args", "id", "type"})
 _COUNTS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
@@ -27,7 +29,23 @@ _DETAILS = {
 }
 _TEXT_OR_NONE = frozenset({str, type(None)})
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+BARE = b"\4"
+"""Marks the bytes of a message that are its form's number and the values of its fields, without names."""
+_COMMON = ("content", "additional_kwargs", "response_metadata", "type", "name", "id")
+_FORMS: tuple[tuple[type[BaseMessage], tuple[str, ...]], ...] = (
+    (HumanMessage, _COMMON),
+    (SystemMessage, _COMMON),
+    (ToolMessage, (*_COMMON, "tool_call_id", "artifact", "status")),
+    (AIMessage, (*_COMMON, "tool_calls", "invalid_tool_calls", "usage_metadata")),
+)
+"""Part of the file format: these never change, a class with other fields gets another form."""
+_FORM_OF = {cls: number for number, (cls, _) in enumerate(_FORMS)}
+_CURRENT = frozenset(cls for cls, names in _FORMS if names == tuple(cls.model_fields))
+"""Classes that still have the fields of their form; for others the class has to judge what was stored."""
+_LENGTHS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
+"""Bytes before the body of an extension, by the first of them: its size in 1, 2 or 4 bytes, and its code."""
 _set = object.__setattr__
+_new = object.__new__
 
 
 class Master(NamedTuple):
@@ -81,7 +99,7 @@ def fresh(master: Master) -> BaseMessage:
 
 def made_of(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
     """A message that takes these fields for its own."""
-    message = cls.__new__(cls)
+    message = _new(cls)
     _set(message, "__dict__", fields)
     _set(message, "__pydantic_fields_set__", set(fields))
     _set(message, "__pydantic_extra__", {})
@@ -94,40 +112,95 @@ def is_unchanged(message: BaseMessage, fields: dict[str, Any]) -> bool:
     return message.__dict__ == fields and not message.__pydantic_extra__
 
 
-def master_from(packed: bytes) -> Master | None:
-    """The master of a message from its MessagePack bytes, or None when its class has to judge it."""
-    found = fields_from(packed)
-    return None if found is None else _master(found.cls, found.fields)
+def bare(content: bytes) -> bytes | None:
+    """A message's bytes as a serializer made them, without names; None when its class has to judge it."""
+    found = _parsed(content) if content[:1] == MSGPACK else None
+    if found is None:
+        return None
+    cls, fields = found
+    form = _FORM_OF[cls]
+    if tuple(fields) != _FORMS[form][1]:
+        return None
+    packed: bytes = ormsgpack.packb(list(fields.values()), option=ormsgpack.OPT_NON_STR_KEYS)
+    return BARE + bytes((form,)) + packed
 
 
-class Fields(NamedTuple):
-    """What a message is made of."""
+def judged(content: bytes) -> BaseMessage:
+    """The message of `bare` bytes, made by its class; raises StorageError when there is none."""
+    cls, fields = _clothed(content)
+    try:
+        return cls(**fields)
+    except ValueError as error:
+        raise damaged(f"a message cannot be made ({error})") from None
 
-    cls: type[BaseMessage]
-    fields: dict[str, Any]
+
+def master_from(content: bytes) -> Master | None:
+    """The master of a message from its stored bytes, or None when its class has to judge it."""
+    found = _found(content)
+    return None if found is None else _master(*found)
 
 
-def fields_from(packed: bytes) -> Fields | None:
-    """The class and fields of a message from its MessagePack bytes; None when its class has to judge it.
+def message_from(content: bytes) -> BaseMessage | None:
+    """A message from its stored bytes, which nobody else holds; None when its class has to judge it."""
+    if content[:1] == BARE:
+        # As below, without its calls: this runs for every message of a first read.
+        try:
+            cls, names = _FORMS[content[1]]
+            values = ormsgpack.unpackb(content[2:], ext_hook=_refuse)
+            if type(values) is list and cls in _CURRENT:
+                return made_of(cls, dict(zip(names, values, strict=True)))
+        except (LookupError, TypeError, ValueError):
+            pass
+    found = _found(content)
+    return None if found is None else made_of(*found)
+
+
+def _found(content: bytes) -> tuple[type[BaseMessage], dict[str, Any]] | None:
+    kind = content[:1]
+    if kind == BARE:
+        found = _clothed(content)
+        return found if found[0] in _CURRENT else None
+    return _parsed(content) if kind == MSGPACK else None
+
+
+def _clothed(content: bytes) -> tuple[type[BaseMessage], dict[str, Any]]:
+    """The class and fields of `bare` bytes; those of what had been judged when it was stored."""
+    try:
+        cls, names = _FORMS[content[1]]
+        values = _unpacked(content[2:])
+        if type(values) is not list:
+            raise TypeError(type(values))
+        return cls, dict(zip(names, values, strict=True))
+    except (LookupError, TypeError, ValueError) as error:
+        raise damaged(f"a message makes no sense ({error})") from None
+
+
+def _unpacked(body: bytes) -> Any:
+    """Plain values; raises ValueError or TypeError for anything else."""
+    try:
+        # Without this option it is quicker, and equal keys become one object.
+        return ormsgpack.unpackb(body, ext_hook=_refuse)
+    except ValueError:
+        return ormsgpack.unpackb(body, ext_hook=_refuse, option=ormsgpack.OPT_NON_STR_KEYS)
+
+
+def _parsed(content: bytes) -> tuple[type[BaseMessage], dict[str, Any]] | None:
+    """The class and fields of a message from MessagePack.
 
     The serializer would call the class's constructor, which takes ten times as long. For fields that are
     already what it would make of them, it does nothing but check types.
     """
+    start = 1 + _LENGTHS.get(content[1], len(content)) if len(content) > 1 else 1
+    if start > len(content) or content[start - 1] != EXT_PYDANTIC_V2:
+        return None
     try:
-        found = ormsgpack.unpackb(packed, ext_hook=_message, option=ormsgpack.OPT_NON_STR_KEYS)
-    except (ValueError, TypeError):
+        module, name, fields, _ = _unpacked(content[start:])
+        cls = CLASSES.get((module, name))
+        if cls is None or fields.keys() != _FIELDS[cls] or not _is_final(cls, fields):
+            return None
+    except (AttributeError, TypeError, ValueError):
         return None
-    return found if type(found) is Fields else None
-
-
-def _message(code: int, content: bytes) -> Fields | None:
-    if code != EXT_PYDANTIC_V2:
-        raise TypeError
-    module, name, fields, _ = ormsgpack.unpackb(content, ext_hook=_refuse, option=ormsgpack.OPT_NON_STR_KEYS)
-    cls = CLASSES.get((module, name))
-    if cls is None or type(fields) is not dict or fields.keys() != _FIELDS[cls] or not _is_final(cls, fields):
-        return None
-    return Fields(cls, fields)
+    return cls, fields
 
 
 def _is_final(cls: type[BaseMessage], fields: dict[str, Any]) -> bool:

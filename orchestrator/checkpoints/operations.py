@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 
 from orchestrator.checkpoints.caches import Caches, Tip
 from orchestrator.checkpoints.elements import Serializer, sound
-from orchestrator.checkpoints.heads import Head, Writes, record, shrink, shrink_writes
+from orchestrator.checkpoints.heads import Writes, record, shrink, shrink_writes
 from orchestrator.checkpoints.ink import Ink
 from orchestrator.checkpoints.lineage import lineage, steps_on, windows
 from orchestrator.checkpoints.rows import AGAIN, PUT, WRITES, Rows, Step, place_of
@@ -69,9 +69,8 @@ class PutCheckpoint:
         places = {name: ink.place(tree, before.get(name)) for name, tree in self._trees.items()}
         plain = record(*self._fields, places)
         base = tip.head if tip is not None and tip.head.space == space else None
-        data, depth = shrink(plain, seq, base)
+        data, head = shrink(plain, seq, space, base)
         rows.add_step(Step(seq, space, AGAIN if known else PUT, *place, parent, data))
-        head = Head(seq, space, plain, depth)
         key = (self.thread, self.ns, self.checkpoint["id"])
         ink.after_commit(lambda: caches.tips.put(key, Tip(head, places)))
         ink.after_commit(lambda: caches.heads.put(seq, head))

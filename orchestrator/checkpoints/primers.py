@@ -9,7 +9,7 @@ and after a while all starts over, so that it fits what is talked about now and 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import zstandard
@@ -26,14 +26,17 @@ from orchestrator.checkpoints.elements import (
     Pool,
     Recent,
     damaged,
+    decompressors,
+    is_checked,
     pack,
     read_node,
     read_number,
     unpack,
+    unpack_with,
     write_node,
     write_number,
 )
-from orchestrator.checkpoints.rows import Rows
+from orchestrator.checkpoints.rows import Row, Rows
 from orchestrator.errors import StorageError
 
 PART = 4_096
@@ -46,6 +49,8 @@ _DEEPEST = 4
 """Primers that may have to be read for one element, each for the next."""
 _PRIMERS = 32
 _LEVEL = 6
+_MARK = 4
+"""Bytes that show how an element is packed: a primer's number below 2 million, and where a frame begins."""
 
 
 class Primer:
@@ -59,7 +64,7 @@ class Primer:
             DICTIONARY + content, dict_type=zstandard.DICT_TYPE_RAWCONTENT
         )
         self._compressor: zstandard.ZstdCompressor | None = None
-        self._decompressors = Pool(lambda: zstandard.ZstdDecompressor(dict_data=self._words))
+        self.decompressors = Pool(lambda: zstandard.ZstdDecompressor(dict_data=self._words))
 
     def pack(self, plain: bytes) -> tuple[int, bytes]:
         """Kind and bytes as they are stored; not to be called from two threads at once."""
@@ -68,20 +73,14 @@ class Primer:
         if self._compressor is None:
             self._words.precompute_compress(level=_LEVEL)
             self._compressor = zstandard.ZstdCompressor(
-                level=_LEVEL, dict_data=self._words, write_checksum=False, write_dict_id=False
+                level=_LEVEL, dict_data=self._words, write_checksum=True, write_dict_id=False
             )
         small = write_number(self.number) + self._compressor.compress(plain)
         return (PRIMED, small) if len(small) < len(plain) else (RAW, plain)
 
     def unpack(self, small: bytes) -> bytes:
         """The inverse; raises StorageError on bytes that `pack` did not make."""
-        decompressor = self._decompressors.take()
-        try:
-            return decompressor.decompress(small, max_output_size=LARGEST)
-        except zstandard.ZstdError as error:
-            raise damaged(f"an element cannot be unpacked ({error})") from None
-        finally:
-            self._decompressors.give(decompressor)
+        return unpack_with(self.decompressors, small)
 
 
 class Primers:
@@ -106,6 +105,39 @@ class Primers:
             return unpack(kind, data)
         number, start = read_number(data, 0)
         return self.at(rows, number).unpack(data[start:])
+
+    def plains(self, rows: Rows, found: list[Row]) -> Iterator[tuple[bytes, bool]]:
+        """The bytes of elements in turn, and whether unpacking them compared them with a checksum.
+
+        Raises StorageError. A compressor is fetched once for all that need it.
+        """
+        borrowed: list[tuple[Pool[zstandard.ZstdDecompressor], zstandard.ZstdDecompressor]] = []
+        ways: dict[bytes, tuple[Callable[[bytes, int], bytes], int]] = {}
+
+        def way(kind: int, data: bytes) -> tuple[Callable[[bytes, int], bytes], int]:
+            number, start = read_number(data, 0) if kind == PRIMED else (0, 0)
+            pool = self.at(rows, number).decompressors if kind == PRIMED else decompressors
+            borrowed.append((pool, pool.take()))
+            return borrowed[-1][1].decompress, start
+
+        try:
+            # Written out, because this runs for every message of a first read.
+            for _, kind, _, data in found:
+                if kind not in {PRIMED, PACKED}:
+                    yield unpack(kind, data), False
+                    continue
+                known = ways.get(data[:_MARK])
+                if known is None:
+                    known = way(kind, data)
+                    if known[1] < _MARK:
+                        ways[data[:_MARK]] = known
+                frame = data[known[1] :] if known[1] else data
+                yield known[0](frame, LARGEST), is_checked(frame)
+        except zstandard.ZstdError as error:
+            raise damaged(f"an element cannot be unpacked ({error})") from None
+        finally:
+            for pool, decompressor in borrowed:
+                pool.give(decompressor)
 
     def at(self, rows: Rows, number: int, deepest: int = _DEEPEST) -> Primer:
         """The primer with this number; raises StorageError when there is none."""

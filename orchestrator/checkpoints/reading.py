@@ -216,7 +216,7 @@ def pending(steps: list[Step]) -> list[tuple[Write, heads.Place]]:
     """The pending writes that a checkpoint's steps add up to, in the order in which they apply."""
     found: dict[tuple[str, int], tuple[Write, heads.Place]] = {}
     for step in steps:
-        task_id, task_path, replaces, items = grow_writes(step.data, step.seq)
+        task_id, task_path, replaces, items = grow_writes(step.content, step.seq)
         for index, channel, place in items:
             if replaces or (task_id, index) not in found:
                 found[task_id, index] = (Write(task_id, task_path, index, channel, None), place)

@@ -19,8 +19,7 @@ class Records:
         """A checkpoint's record; raises StorageError when it cannot be read."""
         known = self._heads.get(step.seq)
         if known is None:
-            plain, depth = grow(step.data, step.seq, self._at)
-            known = Head(step.seq, step.space, plain, depth)
+            known = grow(step.content, step.seq, step.space, self._at)
             self._heads.put(step.seq, known)
         return known
 
@@ -37,7 +36,7 @@ class Records:
     def places(self, step: Step) -> list[Place]:
         """Where all values of a step are, of checkpoints and of pending writes."""
         if step.kind == WRITES:
-            return [item[2] for item in grow_writes(step.data, step.seq).items] if step.data else []
+            return [item[2] for item in grow_writes(step.content, step.seq).items] if step.data else []
         return list(self.head(step).fields()[2].values())
 
     def parent_id(self, step: Step) -> str | None:

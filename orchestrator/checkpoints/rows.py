@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from orchestrator.checkpoints.elements import damaged
+from orchestrator.checkpoints.seals import opened, sealed
 
+Row: TypeAlias = tuple[int, int, bytes, bytes]
+"""Number, kind, hash and data of an element."""
 PUT, WRITES, AGAIN = range(3)
 """Kinds of steps: a checkpoint, pending writes on one, a checkpoint whose id was put before."""
 END = (1 << 63) - 1
@@ -43,6 +46,12 @@ class Step(NamedTuple):
     parent: int | str | None
     """The parent checkpoint: its step where it is known, else its id."""
     data: bytes
+    """As it is stored."""
+
+    @property
+    def content(self) -> bytes:
+        """What was to be stored; raises StorageError when the row is not what was written."""
+        return opened(self[:-1], self.data)
 
 
 class Place(NamedTuple):
@@ -168,9 +177,14 @@ class Rows:
         )
         return (Step(*row) for row in found)
 
-    def elements(self, numbers: Sequence[int]) -> list[tuple[int, int, bytes, bytes]]:
-        """Number, kind, hash and data of elements, in no order; missing ones are left out."""
-        found = []
+    def elements(self, numbers: Sequence[int]) -> list[Row]:
+        """Elements in no order; missing ones are left out."""
+        found: list[Row] = []
+        if len(numbers) > _MANY and max(numbers) - min(numbers) < 2 * len(numbers):
+            wanted = set(numbers)
+            ends = (min(numbers), max(numbers))
+            dense = self._sql("select n, kind, hash, data from ck_elements where n between ? and ?", ends)
+            return [row for row in dense if row[0] in wanted]
         for start in range(0, len(numbers), _MANY):
             part = numbers[start : start + _MANY]
             padded = [*part, *[-1] * (-len(part) % 50)]
@@ -192,7 +206,7 @@ class Rows:
         )
         return found.fetchone()[0] or 0
 
-    def all_elements(self) -> Iterator[tuple[int, int, bytes, bytes]]:
+    def all_elements(self) -> Iterator[Row]:
         return iter(self._sql("select n, kind, hash, data from ck_elements order by n"))
 
     # What is added.
@@ -213,9 +227,12 @@ class Rows:
         self._sql("insert into ck_spaces(thread, ns, n) values(?, ?, ?)", (thread, ns, n))
 
     def add_step(self, step: Step) -> None:
-        self._sql("insert into ck_steps values(?, ?, ?, ?, ?, ?, ?)", step)
+        """Append a step, whose data get a checksum."""
+        columns = step[:-1]
+        data = sealed(columns, step.data)
+        self._sql("insert into ck_steps values(?, ?, ?, ?, ?, ?, ?)", (*columns, data))
 
-    def add_elements(self, rows: Iterable[tuple[int, int, bytes, bytes]]) -> None:
+    def add_elements(self, rows: Iterable[Row]) -> None:
         self._many("insert into ck_elements values(?, ?, ?, ?)", rows)
 
     # What is removed.
@@ -283,6 +300,7 @@ class Rows:
     def lost_steps(self) -> list[int]:
         """Steps whose namespace is gone."""
         found = self._sql(
-            "select seq from ck_steps where space<>0 and space not in (select n from ck_spaces)"
+            "select seq from ck_steps where case space when 0 then length(data)>0 "
+            "else space not in (select n from ck_spaces) end"
         )
         return [seq for (seq,) in found]

@@ -29,8 +29,9 @@ from orchestrator.storage import APPLICATION_ID, PAGE_BYTES
 
 T = TypeVar("T")
 
-FORMAT = 2
-"""1: before primers; such a file is read as it is, and becomes one of this format when it is written to."""
+FORMAT = 3
+"""1: before primers. 2: before checksums of steps and bare messages. Such a file is read as it is, and
+becomes one of this format when it is written to."""
 WAIT_SECONDS = 30.0
 """How long a write waits for other processes before it fails."""
 MEMORY = ":memory:"

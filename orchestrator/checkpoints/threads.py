@@ -6,7 +6,7 @@ when the last of them goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -24,10 +24,9 @@ from orchestrator.errors import UsageError
 
 Kept = dict[str, list[Listed]]
 """Checkpoints by namespace."""
-
-
-Choice = Callable[["Records", Kept], Kept]
-"""Says which of a thread's checkpoints stay."""
+Choice = Callable[[Records, dict[str, Iterator[Listed]]], "Kept | None"]
+"""Says which of a thread's checkpoints stay, None for all; each listing is read as far as it is asked for,
+since that of a fork goes on through all its ancestors."""
 
 
 class Copied(NamedTuple):
@@ -86,9 +85,11 @@ def keep(ink: Ink, caches: Caches, thread_id: str, choose: Choice) -> None:
     """Remove all checkpoints of a thread but those chosen, with their pending writes."""
     rows = ink.rows
     levels = lineage.lineage(rows, thread_id)
-    found = _all(rows, levels)
-    kept = choose(Records(rows, caches), found)
-    if sum(map(len, kept.values())) == sum(map(len, found.values())):
+    spaces = lineage.namespaces(rows, levels)
+    kept = choose(
+        Records(rows, caches), {ns: lineage.listed(rows, windows) for ns, windows in spaces.items()}
+    )
+    if kept is None:
         return
     steps = _collect(rows, caches, levels, kept)
     rows.rename_thread(levels[0].thread.n, None)
@@ -99,8 +100,14 @@ def keep(ink: Ink, caches: Caches, thread_id: str, choose: Choice) -> None:
 def newest(serde: Serializer) -> Choice:
     """Choose the head of each namespace, and what its delta channels are rebuilt from."""
 
-    def choose(records: Records, found: Kept) -> Kept:
-        return {ns: _with_seeds(serde, records, ones) for ns, ones in found.items()}
+    def choose(records: Records, found: dict[str, Iterator[Listed]]) -> Kept | None:
+        kept, goes = {}, False
+        for ns, ones in found.items():
+            head = next(ones, None)
+            if head is not None:
+                kept[ns], others = _with_seeds(serde, records, head, ones)
+                goes = goes or others or next(ones, None) is not None
+        return kept if goes else None
 
     return choose
 
@@ -116,21 +123,26 @@ def without_runs(serde: Serializer, run_ids: Collection[str]) -> Choice:
             return True
         return load(serde, head.fields()[1], one.seq).get("run_id") not in wanted
 
-    def choose(records: Records, found: Kept) -> Kept:
-        return {ns: [one for one in ones if stays(records, one)] for ns, ones in found.items()}
+    def choose(records: Records, found: dict[str, Iterator[Listed]]) -> Kept | None:
+        every = {ns: list(ones) for ns, ones in found.items()}
+        kept = {ns: [one for one in ones if stays(records, one)] for ns, ones in every.items()}
+        return None if kept == every else kept
 
     return choose
 
 
-def _with_seeds(serde: Serializer, records: Records, ones: list[Listed]) -> list[Listed]:
-    """The head, and its ancestors back to where each delta channel was written whole."""
-    if not ones:
-        return []
-    by_place = {one.place: one for one in ones}
-    head = records.head(records.step(ones[0].seq))
-    counters = load(serde, head.fields()[1], ones[0].seq).get("counters_since_delta_snapshot")
+def _with_seeds(
+    serde: Serializer, records: Records, newest: Listed, older: Iterator[Listed]
+) -> tuple[list[Listed], bool]:
+    """A head, and its ancestors back to where each delta channel was written whole; whether others are seen.
+
+    Reads the older ones only when they are needed.
+    """
+    head = records.head(records.step(newest.seq))
+    counters = load(serde, head.fields()[1], newest.seq).get("counters_since_delta_snapshot")
     missing = set(counters or ()) - head.fields()[2].keys()
-    kept, one = [ones[0]], ones[0]
+    by_place = {one.place: one for one in older} if missing else {}
+    kept, one = [newest], newest
     while missing:
         parent = records.parent_id(records.step(one.seq))
         before = by_place.get(place_of(parent)) if parent is not None else None
@@ -139,7 +151,7 @@ def _with_seeds(serde: Serializer, records: Records, ones: list[Listed]) -> list
         one = before
         kept.append(one)
         missing -= records.head(records.step(one.seq)).fields()[2].keys()
-    return kept
+    return kept, len(by_place) + 1 > len(kept)
 
 
 def _all(rows: Rows, levels: list[Level]) -> Kept:
@@ -171,15 +183,14 @@ def _write(ink: Ink, steps: list[Copied], thread: int, known: set[tuple[str, Pla
         space = space_number(rows, thread, ns, seq)
         place = Place(step.tag, step.rest)
         if step.kind == WRITES:
-            rows.add_step(Step(seq, space, WRITES, *place, None, step.data))
+            rows.add_step(Step(seq, space, WRITES, *place, None, step.content))
             continue
         before: int | str | None = parent
         if parent is not None:
             before = seqs.get((ns, place_of(parent)), parent)
-        data, depth = shrink(plain, seq, last.get(ns))
+        data, last[ns] = shrink(plain, seq, space, last.get(ns))
         rows.add_step(Step(seq, space, AGAIN if (ns, place) in known else PUT, *place, before, data))
         seqs[ns, place] = seq
-        last[ns] = Head(seq, space, plain, depth)
 
 
 def _drop(ink: Ink, n: int) -> None:

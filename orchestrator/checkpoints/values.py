@@ -16,8 +16,10 @@ from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from orchestrator.checkpoints.elements import (
-    MSGPACK,
+    HASH_BYTES,
     SPLICED,
+    WRITTEN,
+    Body,
     Element,
     Hasher,
     Recent,
@@ -29,18 +31,21 @@ from orchestrator.checkpoints.elements import (
     untyped,
 )
 from orchestrator.checkpoints.messages import (
+    BARE,
     KINDS,
     Master,
-    fields_from,
+    bare,
     fresh,
     is_unchanged,
-    made_of,
+    judged,
     master_from,
     master_of,
+    message_from,
 )
 from orchestrator.checkpoints.primers import Primers
+from orchestrator.checkpoints.rows import Row
 
-Tree: TypeAlias = "bytes | Element | list[Tree] | dict[str, Tree] | Snapshot"
+Tree: TypeAlias = "bytes | Element | list[Tree] | Long | dict[str, Tree] | Snapshot"
 """Small values are their own bytes; everything that branches is a list or a dictionary."""
 
 INLINE = 160
@@ -78,7 +83,21 @@ class Known(NamedTuple):
 
     seen: list[Seen]
     fields: list[dict[str, Any]]
-    elements: list[Tree]
+    tree: Long
+
+
+class Long(list[Any]):
+    """The tree of a long list; its parts do not branch."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, parts: list[Any], items: list[Any]) -> None:
+        super().__init__(parts)
+        self.items = items
+        """What the first of them are called in the file; of all of them once they are committed."""
+
+    def committed(self, items: list[Any]) -> None:
+        self.items = items
 
 
 class Snapshot:
@@ -104,6 +123,8 @@ class Values:
         """By the identity of the first item."""
         self._texts: Recent[str, tuple[Element, int, int]] = Recent(_TEXTS)
         self._leaves: Recent[int, Leaf] = Recent(_LEAVES)
+        self.leaves = self._leaves.get_all
+        """What is remembered of elements, by their numbers."""
 
     # Encoding.
 
@@ -125,10 +146,10 @@ class Values:
                 return whole
         return tree
 
-    def _encode_long(self, serde: Serializer, items: list[Any]) -> list[Tree]:
+    def _encode_long(self, serde: Serializer, items: list[Any]) -> Long:
         known = self._lists.get(id(items[0])) or _NOTHING
         same = _unchanged(known, items)
-        tree = [*known.elements[:same], *self._encode_items(serde, items[same:])]
+        tree = Long(known.tree[:same] + self._encode_items(serde, items[same:]), known.tree.items[:same])
         seen, fields = known.seen[:same], known.fields[:same]
         for item in items[same:]:
             found = self._seen.get(id(item))
@@ -172,6 +193,8 @@ class Values:
         plain = typed(serde.dumps_typed(item))
         if len(plain) <= inline:
             return plain
+        if type(item) in KINDS:
+            plain = bare(plain) or plain
         element = self._element(plain, item)
         self._remember(item, element)
         return element
@@ -188,7 +211,7 @@ class Values:
         """What an object had when it was stored or read, taken from its bytes the first time."""
         item, fields, element = seen
         if type(fields) is bytes:
-            master = master_from(fields[1:])
+            master = master_from(fields)
             fields = {} if master is None else master.fields
             self._note((item, fields, element))
         return fields  # type: ignore[return-value]
@@ -209,59 +232,61 @@ class Values:
             return known
 
     def _make(self, digest: bytes, plain: bytes, item: Any) -> Element:
-        element = Element(digest)
-        element.plain = plain
+        body = Body(plain)
+        element = Element(digest, None, body)
         texts = list(long_texts(item))
-        if not self._splice(element, texts):
-            element.kind, element.data = self._primers.pack(plain)
-            self._note_texts(element, texts)
+        if not self._splice(body, texts):
+            body.kind, body.data = self._primers.pack(plain)
+            at = 0
+            for text in texts:
+                written = text.encode("utf-8", "replace")
+                found = plain.find(written, at)
+                if found >= 0:
+                    at = found + len(written)
+                    self._texts.put(text, (element, found, len(written)))
         return element
 
-    def _note_texts(self, element: Element, texts: list[str]) -> None:
-        at = 0
-        for text in texts:
-            written = text.encode("utf-8", "replace")
-            found = element.plain.find(written, at)
-            if found >= 0:
-                at = found + len(written)
-                self._texts.put(text, (element, found, len(written)))
-
-    def _splice(self, element: Element, texts: list[str]) -> bool:
+    def _splice(self, body: Body, texts: list[str]) -> bool:
         text = max(texts, key=len, default="")
         source = self._texts.get(text) if text else None
-        at = element.plain.find(text.encode("utf-8", "replace")) if source is not None else -1
+        at = body.plain.find(text.encode("utf-8", "replace")) if source is not None else -1
         if source is None or at < 0:
             return False
-        element.base, start, length = source
-        kind, element.data = pack(element.plain[:at] + element.plain[at + length :])
-        element.kind = SPLICED
-        element.splice = (start, length, at, kind)
+        body.base, start, length = source
+        kind, body.data = pack(body.plain[:at] + body.plain[at + length :])
+        body.kind = SPLICED
+        body.splice = (start, length, at, kind)
         return True
 
     # Decoding.
 
-    def leaf(self, number: int) -> Leaf | None:
-        """What is remembered of an element."""
-        return self._leaves.get(number)
-
     def committed(self, element: Element, number: int) -> None:
         """Take in an element that was written."""
-        self._keep(element, number, element.committed(number))
+        plain = element.body.plain
+        element.number, element.body = number, WRITTEN
+        self._leaves.put(number, Leaf(element, plain), len(plain))
 
-    def read(self, number: int, digest: bytes, plain: bytes) -> Leaf:
-        """Take in an element that was read; raises StorageError when its bytes are not those written."""
-        if self._hash(plain) != digest:
-            raise damaged(f"element {number} is not what was written")
-        element = self._known.get(digest)
-        if element is None or element.number is None:
-            element = Element(digest, number)
-            self._known.put(digest, element)
-        return self._keep(element, number, plain)
+    def read(self, found: list[Row], plains: Iterable[tuple[bytes, bool]]) -> dict[int, Leaf]:
+        """Take in elements that were read; raises StorageError when one's bytes are not those written.
 
-    def _keep(self, element: Element, number: int, plain: bytes) -> Leaf:
-        leaf = Leaf(element, plain)
-        self._leaves.put(number, leaf, len(plain))
-        return leaf
+        Each comes with its bytes, and with whether they were compared with a checksum: `verify` compares
+        all hashes, a reader only where there is no checksum.
+        """
+        leaves: dict[int, Leaf] = {}
+        elements: dict[bytes, Element] = {}
+        known = self._known.get
+        size = 0
+        for (number, _, digest, _), (plain, is_checked) in zip(found, plains, strict=True):
+            if len(digest) != HASH_BYTES or not (is_checked or self._hash(plain) == digest):
+                raise damaged(f"element {number} is not what was written")
+            element = known(digest)
+            if element is None or element.number is None:
+                elements[digest] = element = Element(digest, number)
+            leaves[number] = Leaf(element, plain)
+            size += len(plain)
+        self._known.put_all(elements, len(elements))
+        self._leaves.put_all(leaves, size)
+        return leaves
 
     def decode(self, serde: Serializer, leaves: Mapping[int, Leaf], numbers: Iterable[int]) -> Decoded:
         """Objects for elements that nobody else holds, messages apart from other values.
@@ -269,13 +294,23 @@ class Values:
         The object of the last time is used again when its last holder let it go and left it as it was;
         making thousands of new ones at every call would keep Python's collector busy.
         """
+        if len(self._seen) > _SEEN:
+            self._seen = {}
         messages: dict[int, BaseMessage] = {}
         others: dict[int, Any] = {}
         # Written out, because this runs for every message of every read.
         for number in numbers:
             leaf = leaves[number]
-            seen = leaf.seen
-            if seen is not None and type(seen[1]) is dict:
+            seen, content = leaf.seen, leaf.content
+            if seen is None:
+                if type(content) is bytes:
+                    found = message_from(content)
+                    if found is not None:
+                        # Most are read once: the message gets the fields, and a copy is made when needed.
+                        leaf.seen = self._seen[id(found)] = (found, content, leaf.element)
+                        messages[number] = found
+                        continue
+            elif type(seen[1]) is dict:
                 message = seen[0]
                 if (
                     getrefcount(message) == _OURS
@@ -291,17 +326,12 @@ class Values:
 
     def _decode(self, serde: Serializer, leaf: Leaf) -> tuple[Any, bool]:
         content = leaf.content
-        if type(content) is bytes and leaf.seen is None:
-            found = fields_from(content[1:]) if content[:1] == MSGPACK else None
-            if found is not None:
-                # Most are read once: the message gets the fields, and a copy is made when one is needed.
-                return self._handed_out(leaf, made_of(*found), content), True
-        elif type(content) is bytes:
-            leaf.content = content = master_from(content[1:]) or content
+        if type(content) is bytes and leaf.seen is not None:
+            leaf.content = content = master_from(content) or content
             leaf.seen = None
-        if type(content) is Master:
+        if not isinstance(content, bytes):
             return self._handed_out(leaf, fresh(content), content.fields), True
-        value = serde.loads_typed(untyped(content))  # type: ignore[arg-type]
+        value = judged(content) if content[:1] == BARE else serde.loads_typed(untyped(content))
         if type(value) not in KINDS:
             return value, False
         master = master_of(value)
@@ -310,7 +340,7 @@ class Values:
             self._handed_out(leaf, value, master.fields)
         return value, True
 
-    def _handed_out(self, leaf: Leaf, message: BaseMessage, fields: dict[str, Any] | bytes) -> BaseMessage:
+    def _handed_out(self, leaf: Leaf, message: BaseMessage, fields: dict[str, Any]) -> BaseMessage:
         leaf.seen = (message, fields, leaf.element)
         self._note(leaf.seen)
         return message
@@ -323,7 +353,7 @@ class Decoded(NamedTuple):
     others: dict[int, Any]
 
 
-_NOTHING = Known([], [], [])
+_NOTHING = Known([], [], Long([], []))
 _object, _extra, _dict = itemgetter(0), attrgetter("__pydantic_extra__"), attrgetter("__dict__")
 
 
