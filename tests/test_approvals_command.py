@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -133,6 +134,22 @@ def test_without_runs_there_is_nothing_to_decide(desk: Desk) -> None:
     done = desk.orc("approvals", "list")
     assert (done.code, done.out) == (0, "")
     assert "nothing waits" in done.err
+
+
+def test_a_damaged_row_is_told_and_the_call_is_asked_again(desk: Desk) -> None:
+    (row,) = waiting(desk, MADE)
+    with sqlite3.connect(desk.root / ".orc" / "state.db") as connection:
+        connection.execute("update approvals set request='{'")
+    connection.close()
+    done = desk.orc("approvals", "list")
+    assert (done.code, "Traceback" in done.err) == (0, False)
+    assert f"{row['id']}  {row['run']}  cannot be shown: it is damaged in the state file" in done.err
+    done = desk.orc("approvals", "approve", row["id"])
+    assert done.code == 2
+    assert "damaged" in done.err
+    assert isinstance(desk.work(None, [Say("never")]).error, WaitingForApproval)
+    (fresh,) = listed(desk)
+    assert fresh["id"] != row["id"]
 
 
 def test_an_approval_is_void_when_the_policy_denies_the_call_by_then(desk: Desk) -> None:
