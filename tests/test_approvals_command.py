@@ -177,6 +177,41 @@ def test_an_approval_is_void_when_the_policy_has_changed_otherwise(desk: Desk) -
     assert not desk.events("tool_intent")
 
 
+def test_what_stands_beside_a_question_is_judged_again_when_it_is_answered(desk: Desk) -> None:
+    beside = Call("run_command", command="git status --short")
+    assert isinstance(desk.work("@coder reset", [Calls([beside, MADE])]).error, WaitingForApproval)
+    (row,) = listed(desk)
+    decide(desk, row["id"], {"type": "approve"})
+    (desk.home / "config").mkdir()
+    rule = (
+        "rules:\n- id: ours.status\n  level: deny\n  why: never here\n  program: [git]\n"
+        "  words: [status]\n  match: [git status]\n"
+    )
+    (desk.home / "config" / "policy.yaml").write_text(rule, "utf-8")
+    turn = desk.work(None, [Say("never")])
+    assert [event.fields["decision"] for event in turn.of("verdict")] == ["deny", "ask"]
+    assert isinstance(turn.error, WaitingForApproval)
+    assert commands(turn) == []
+    (fresh,) = listed(desk)
+    decide(desk, fresh["id"], {"type": "approve"})
+    assert commands(desk.work(None, [Say("reset")])) == ["git reset --hard || true"]
+
+
+def test_a_tool_that_was_taken_away_during_a_question_is_not_used(desk: Desk) -> None:
+    agent = desk.write(
+        "agents/mover.md", "---\ndescription: Moves.\ntools: [list_files, run_command]\n---\nMove."
+    )
+    desk.orc("trust")
+    beside = Call("list_files", path=".")
+    assert isinstance(desk.work("@mover reset", [Calls([beside, MADE])]).error, WaitingForApproval)
+    (row,) = listed(desk)
+    decide(desk, row["id"], {"type": "approve"})
+    agent.write_text("---\ndescription: Moves.\ntools: [run_command]\n---\nMove.", "utf-8")
+    turn = desk.work(None, [Say("reset")])
+    assert commands(turn) == ["git reset --hard || true"]
+    assert [e.fields["decision"] for e in turn.of("verdict")] == ["deny", "ask"]
+
+
 def test_an_approval_holds_on_its_own_branch_only(desk: Desk) -> None:
     (row,) = waiting(desk, MADE)
     decide(desk, row["id"], {"type": "approve"})

@@ -53,10 +53,31 @@ Tighten = Callable[[Situation, Verdict], Verdict | None]
 
 async def judge(call: ToolCall, state: SpecialistState, context: Context) -> Verdict:
     """The verdict on a call; runs nothing and asks nobody."""
+    situation, verdict = await _ruled(call, state, context)
+    if situation is None:
+        return verdict
+    looked = await _reviewed(situation, verdict) if verdict["decision"] == "allow" else None
+    verdict = tightest(verdict, looked) if looked else verdict
+    hosts = granted(situation, verdict)
+    return verdict if hosts is None else Verdict(**verdict, hosts=list(hosts))
+
+
+async def is_outdated(call: ToolCall, state: SpecialistState, context: Context) -> bool:
+    """Whether a call that was let through would be held to more by now, as rules and files are."""
+    before = state["verdicts"][str(call["id"])]
+    _, now = await _ruled(call, state, context)
+    is_stricter = STRICTNESS[now["decision"]] > STRICTNESS[before["decision"]]
+    return is_stricter or (before["read_only"] and not now["read_only"])
+
+
+async def _ruled(
+    call: ToolCall, state: SpecialistState, context: Context
+) -> tuple[Situation | None, Verdict]:
+    """What policy and steps say of a call, before any model; no situation where its agent lacks the tool."""
     brief = state["brief"]
     tool = context.tools.get(call["name"])
     if tool is None or tool.name not in _offered(brief, context):
-        return _not_available(call, brief, context)
+        return None, _not_available(call, brief, context)
     situation = await situation_of(call, state, context)
     verdict = Verdict(
         decision=situation.judged.decision,
@@ -68,10 +89,7 @@ async def judge(call: ToolCall, state: SpecialistState, context: Context) -> Ver
     for step in STEPS:
         proposed = step(situation, verdict)
         verdict = tightest(verdict, proposed) if proposed else verdict
-    looked = await _reviewed(situation, verdict) if verdict["decision"] == "allow" else None
-    verdict = tightest(verdict, looked) if looked else verdict
-    hosts = granted(situation, verdict)
-    return verdict if hosts is None else Verdict(**verdict, hosts=list(hosts))
+    return situation, verdict
 
 
 async def _reviewed(situation: Situation, verdict: Verdict) -> Verdict | None:
