@@ -25,7 +25,7 @@ from orchestrator.nodes.taint import origins, thread_of, with_paths
 from orchestrator.safety.taint import LEAVES, concerns, is_own_temporary
 from orchestrator.safety.verdict import STRICTNESS, Call, Judgement, Level, gravest
 from orchestrator.sandbox import no_way
-from orchestrator.state import Brief, SpecialistState, Verdict
+from orchestrator.state import Brief, SpecialistState, Verdict, offered
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ async def _ruled(
     """What policy and steps say of a call, before any model; no situation where its agent lacks the tool."""
     brief = state["brief"]
     tool = context.tools.get(call["name"])
-    if tool is None or tool.name not in _offered(brief, context):
+    if tool is None or tool.name not in offered(brief["step"], context.agents[brief["step"]["agent"]].tools):
         return None, _not_available(call, brief, context)
     situation = await situation_of(call, state, context)
     verdict = Verdict(
@@ -157,15 +157,11 @@ def tightest(before: Verdict, proposed: Verdict) -> Verdict:
     return verdict
 
 
-def _offered(brief: Brief, context: Context) -> list[str]:
-    """Names of the tools that the step may use."""
-    allowed = brief["step"]["tools"]
-    return [name for name in context.agents[brief["step"]["agent"]].tools if not allowed or name in allowed]
-
-
 def _not_available(call: ToolCall, brief: Brief, context: Context) -> Verdict:
-    names = ", ".join(_offered(brief, context))
-    why = f"{brief['step']['agent']} has no tool {call['name']!r}; it has: {names}"
+    agent = context.agents[brief["step"]["agent"]]
+    names = ", ".join(offered(brief["step"], agent.tools))
+    holder = "this step of the plan" if call["name"] in agent.tools else agent.name
+    why = f"{holder} has no tool {call['name']!r}; it has: {names}"
     return Verdict(decision="deny", rule=NOT_AVAILABLE, why=why, inside=True, read_only=False)
 
 
