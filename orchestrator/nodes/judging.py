@@ -20,9 +20,11 @@ from orchestrator.effects import WORST, Effects, Trust
 from orchestrator.nodes.circles import NOT_AVAILABLE
 from orchestrator.nodes.grey import is_grey, reviewed
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
+from orchestrator.nodes.launched import launched
 from orchestrator.nodes.messages import last_answer
 from orchestrator.nodes.taint import origins, thread_of, with_paths
 from orchestrator.safety.taint import LEAVES, concerns, is_own_temporary
+from orchestrator.safety.thread import Thread
 from orchestrator.safety.verdict import STRICTNESS, Call, Judgement, Level, gravest
 from orchestrator.sandbox import no_way
 from orchestrator.state import Brief, SpecialistState, Verdict, offered
@@ -41,6 +43,8 @@ class Situation:
     done: Sequence[AnyMessage]
     """The messages of the step before the one that makes the call."""
     context: Context
+    thread: Thread
+    """The texts that it may have come from."""
 
 
 SHOWN = ("command", "code")
@@ -120,8 +124,8 @@ def granted(situation: Situation, verdict: Verdict) -> tuple[str, ...] | None:
         return None
     texts = {name: call["args"][name] for name in SHOWN if name in call["args"]}
     effects = replace(situation.effects, network=True, targets=SHOWN)
-    thread = thread_of(situation.brief, situation.done, situation.context)
-    found = concerns(Call(call["name"], texts, effects, situation.brief["step"]["agent"]), judged, thread)
+    asked = Call(call["name"], texts, effects, situation.brief["step"]["agent"])
+    found = concerns(asked, judged, situation.thread)
     return () if any(finding.rule in LEAVES for finding in found) else hosts
 
 
@@ -179,13 +183,15 @@ async def situation_of(call: ToolCall, state: SpecialistState, context: Context)
         hosts=_hosts(brief, effects, context),
     )
     judged = await asyncio.to_thread(context.policy.judge, asked)
+    done = [message for message in state["messages"] if message.id != last_answer(state).id]
     return Situation(
         call=call,
         effects=replace(effects, network=True) if asked.hosts and judged.reaches else effects,
         judged=judged,
         brief=brief,
-        done=[message for message in state["messages"] if message.id != last_answer(state).id],
+        done=done,
         context=context,
+        thread=thread_of(brief, done, context),
     )
 
 
@@ -201,7 +207,7 @@ def _unasked(situation: Situation, verdict: Verdict) -> Verdict | None:
     arguments, request = situation.call["args"], situation.brief["request"]
     is_settled = verdict["decision"] == "deny" or not verdict["inside"]
     rules = [each.rule for each in situation.judged.findings if not is_own_temporary(each)]
-    if is_settled or not is_unasked(rules, arguments, request, situation.done):
+    if is_settled or not is_unasked(rules, arguments, request, situation.thread.own):
         return None
     return _asking(NOT_ASKED, "it deletes something, and the request does not speak of deleting", verdict)
 
@@ -216,12 +222,13 @@ def _asking(rule: str, why: str, verdict: Verdict) -> Verdict:
 
 def _tainted(situation: Situation, verdict: Verdict) -> Verdict | None:
     """What neither the user nor the plan named loses its approval in a thread with untrusted text in it."""
-    thread = thread_of(situation.brief, situation.done, situation.context)
-    thread = with_paths(thread, situation.call["args"], situation.effects, situation.context.root)
+    thread = with_paths(situation.thread, situation.call["args"], situation.effects, situation.context.root)
     call = Call(
         situation.call["name"], situation.call["args"], situation.effects, situation.brief["step"]["agent"]
     )
     found = concerns(call, situation.judged, thread)
+    if situation.effects.executes and not situation.judged.read_only and thread.level >= Trust.WORKSPACE:
+        found += launched(call, thread, situation.context.policy)
     if not found:
         return None
     worst = gravest(found)
