@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def waiting(desk: Desk, *calls: Call, request: str = "@coder reset and delete") 
 
 def listed(desk: Desk) -> list[dict[str, Any]]:
     done = desk.orc("approvals", "list", "--json")
-    assert done.code == 0, done.err
+    assert done.code == 0
     return [json.loads(line) for line in done.out.splitlines()]
 
 
@@ -80,7 +81,7 @@ def test_approving_goes_on_with_the_run_and_runs_the_call_once(desk: Desk) -> No
     (row,) = waiting(desk, MADE)
     with desk.model([Say("reset")]):
         done = desk.orc("approvals", "approve", row["id"])
-    assert (done.code, done.out) == (0, "reset\n"), done.err
+    assert (done.code, done.out) == (0, "reset\n")
     assert [event.fields["arguments"]["command"] for event in desk.events("tool_intent")] == [
         "git reset --hard || true"
     ]
@@ -95,7 +96,7 @@ def test_a_rejection_reaches_the_specialist_with_its_message(desk: Desk) -> None
     (row,) = waiting(desk, MADE)
     with desk.model([Say("left it")]) as served:
         done = desk.orc("approvals", "reject", row["id"], "-m", "not on a Friday")
-    assert (done.code, done.out) == (0, "left it\n"), done.err
+    assert (done.code, done.out) == (0, "left it\n")
     assert "not on a Friday" in served.requests[0].last
     assert not desk.events("tool_intent")
 
@@ -326,3 +327,23 @@ def test_the_terminal_offers_to_remember_and_wants_it_confirmed(desk: Desk) -> N
         done = terminal.end()
     assert (done.code, done.out) == (0, "reset\n")
     assert desk.orc("approvals", "rules").out == ""
+
+
+def test_hidden_characters_are_edited_as_escapes(desk: Desk, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text(
+        f'#!/bin/sh\ncp "$1" {tmp_path}/shown\nsleep 1.1\necho \'{{"command": "ls -a"}}\' > "$1"\n',
+        "utf-8",
+    )
+    editor.chmod(0o755)
+    odd = Call("run_command", command="git clean -fd # \u202ename\u200b")
+    with (
+        desk.model([odd, Say("looked")]),
+        Terminal(desk, "run", "@coder clean", EDITOR=str(editor)) as terminal,
+    ):
+        terminal.wait_for("decide later")
+        terminal.type("e\n")
+        done = terminal.end()
+    assert (done.code, done.out) == (0, "looked\n")
+    assert r"git clean -fd # \u202ename\u200b" in (tmp_path / "shown").read_text("utf-8")
+    assert [event.fields["arguments"] for event in desk.events("tool_intent")] == [{"command": "ls -a"}]
