@@ -345,7 +345,7 @@ def kept(connection: sqlite3.Connection, digest: str) -> str:
 
 def chained(before: str, row: tuple[Any, ...]) -> str:
     """The hash of a row and of all rows of its run before it."""
-    text = json.dumps([before, *row], ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps([before, *row], ensure_ascii=False, separators=(",", ":"), default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

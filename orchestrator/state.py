@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from langchain_core.messages import AnyMessage, HumanMessage
@@ -47,6 +48,11 @@ class Step(TypedDict):
     """How one sees that it is done, in words; may be empty."""
     taint: NotRequired[int]
     """Level of the texts that it was drafted from; missing where these are the user's words alone."""
+
+
+def offered(step: Step, tools: Sequence[str]) -> list[str]:
+    """Which of its agent's tools a step may use: those that its plan gives it."""
+    return [name for name in tools if not step["tools"] or name in step["tools"]]
 
 
 class Result(TypedDict):

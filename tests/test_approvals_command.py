@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +33,7 @@ def waiting(desk: Desk, *calls: Call, request: str = "@coder reset and delete") 
 
 def listed(desk: Desk) -> list[dict[str, Any]]:
     done = desk.orc("approvals", "list", "--json")
-    assert done.code == 0, done.err
+    assert done.code == 0
     return [json.loads(line) for line in done.out.splitlines()]
 
 
@@ -79,7 +81,7 @@ def test_approving_goes_on_with_the_run_and_runs_the_call_once(desk: Desk) -> No
     (row,) = waiting(desk, MADE)
     with desk.model([Say("reset")]):
         done = desk.orc("approvals", "approve", row["id"])
-    assert (done.code, done.out) == (0, "reset\n"), done.err
+    assert (done.code, done.out) == (0, "reset\n")
     assert [event.fields["arguments"]["command"] for event in desk.events("tool_intent")] == [
         "git reset --hard || true"
     ]
@@ -94,7 +96,7 @@ def test_a_rejection_reaches_the_specialist_with_its_message(desk: Desk) -> None
     (row,) = waiting(desk, MADE)
     with desk.model([Say("left it")]) as served:
         done = desk.orc("approvals", "reject", row["id"], "-m", "not on a Friday")
-    assert (done.code, done.out) == (0, "left it\n"), done.err
+    assert (done.code, done.out) == (0, "left it\n")
     assert "not on a Friday" in served.requests[0].last
     assert not desk.events("tool_intent")
 
@@ -135,6 +137,22 @@ def test_without_runs_there_is_nothing_to_decide(desk: Desk) -> None:
     assert "nothing waits" in done.err
 
 
+def test_a_damaged_row_is_told_and_the_call_is_asked_again(desk: Desk) -> None:
+    (row,) = waiting(desk, MADE)
+    with sqlite3.connect(desk.root / ".orc" / "state.db") as connection:
+        connection.execute("update approvals set request='{'")
+    connection.close()
+    done = desk.orc("approvals", "list")
+    assert (done.code, "Traceback" in done.err) == (0, False)
+    assert f"{row['id']}  {row['run']}  cannot be shown: it is damaged in the state file" in done.err
+    done = desk.orc("approvals", "approve", row["id"])
+    assert done.code == 2
+    assert "damaged" in done.err
+    assert isinstance(desk.work(None, [Say("never")]).error, WaitingForApproval)
+    (fresh,) = listed(desk)
+    assert fresh["id"] != row["id"]
+
+
 def test_an_approval_is_void_when_the_policy_denies_the_call_by_then(desk: Desk) -> None:
     (row,) = waiting(desk, MADE)
     decide(desk, row["id"], {"type": "approve"})
@@ -158,6 +176,41 @@ def test_an_approval_is_void_when_the_policy_has_changed_otherwise(desk: Desk) -
     (fresh,) = listed(desk)
     assert fresh["id"] != row["id"]
     assert not desk.events("tool_intent")
+
+
+def test_what_stands_beside_a_question_is_judged_again_when_it_is_answered(desk: Desk) -> None:
+    beside = Call("run_command", command="git status --short")
+    assert isinstance(desk.work("@coder reset", [Calls([beside, MADE])]).error, WaitingForApproval)
+    (row,) = listed(desk)
+    decide(desk, row["id"], {"type": "approve"})
+    (desk.home / "config").mkdir()
+    rule = (
+        "rules:\n- id: ours.status\n  level: deny\n  why: never here\n  program: [git]\n"
+        "  words: [status]\n  match: [git status]\n"
+    )
+    (desk.home / "config" / "policy.yaml").write_text(rule, "utf-8")
+    turn = desk.work(None, [Say("never")])
+    assert [event.fields["decision"] for event in turn.of("verdict")] == ["deny", "ask"]
+    assert isinstance(turn.error, WaitingForApproval)
+    assert commands(turn) == []
+    (fresh,) = listed(desk)
+    decide(desk, fresh["id"], {"type": "approve"})
+    assert commands(desk.work(None, [Say("reset")])) == ["git reset --hard || true"]
+
+
+def test_a_tool_that_was_taken_away_during_a_question_is_not_used(desk: Desk) -> None:
+    agent = desk.write(
+        "agents/mover.md", "---\ndescription: Moves.\ntools: [list_files, run_command]\n---\nMove."
+    )
+    desk.orc("trust")
+    beside = Call("list_files", path=".")
+    assert isinstance(desk.work("@mover reset", [Calls([beside, MADE])]).error, WaitingForApproval)
+    (row,) = listed(desk)
+    decide(desk, row["id"], {"type": "approve"})
+    agent.write_text("---\ndescription: Moves.\ntools: [run_command]\n---\nMove.", "utf-8")
+    turn = desk.work(None, [Say("reset")])
+    assert commands(turn) == ["git reset --hard || true"]
+    assert [e.fields["decision"] for e in turn.of("verdict")] == ["deny", "ask"]
 
 
 def test_an_approval_holds_on_its_own_branch_only(desk: Desk) -> None:
@@ -274,3 +327,23 @@ def test_the_terminal_offers_to_remember_and_wants_it_confirmed(desk: Desk) -> N
         done = terminal.end()
     assert (done.code, done.out) == (0, "reset\n")
     assert desk.orc("approvals", "rules").out == ""
+
+
+def test_hidden_characters_are_edited_as_escapes(desk: Desk, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text(
+        f'#!/bin/sh\ncp "$1" {tmp_path}/shown\nsleep 1.1\necho \'{{"command": "ls -a"}}\' > "$1"\n',
+        "utf-8",
+    )
+    editor.chmod(0o755)
+    odd = Call("run_command", command="git clean -fd # \u202ename\u200b")
+    with (
+        desk.model([odd, Say("looked")]),
+        Terminal(desk, "run", "@coder clean", EDITOR=str(editor)) as terminal,
+    ):
+        terminal.wait_for("decide later")
+        terminal.type("e\n")
+        done = terminal.end()
+    assert (done.code, done.out) == (0, "looked\n")
+    assert r"git clean -fd # \u202ename\u200b" in (tmp_path / "shown").read_text("utf-8")
+    assert [event.fields["arguments"] for event in desk.events("tool_intent")] == [{"command": "ls -a"}]

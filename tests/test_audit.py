@@ -62,6 +62,9 @@ def test_a_journal_that_nobody_touched_is_as_it_was_written(desk: Desk) -> None:
         ("update events set agent='someone' where kind='approval'", "(approval) was changed"),
         ("delete from events where kind='tool_intent'", "or one before it is missing"),
         ("delete from events where kind='end'", "events at its end are missing"),
+        ("update events set fields='{' where kind='verdict'", "(verdict) was changed"),
+        ("update events set fields=x'ff00' where kind='verdict'", "(verdict) was changed"),
+        ("update events set hash=x'ff' where kind='verdict'", "(verdict) was changed"),
     ],
 )
 def test_the_first_row_that_someone_changed_is_named(desk: Desk, statement: str, says: str) -> None:
@@ -74,6 +77,16 @@ def test_the_first_row_that_someone_changed_is_named(desk: Desk, statement: str,
     shown = json.loads(desk.orc("audit", "verify", "--json").out)
     assert shown["ok"] is False
     assert says in shown["first"]
+
+
+def test_a_row_that_cannot_be_read_keeps_no_other_run_from_being_verified(desk: Desk) -> None:
+    first, second = worked(desk), worked(desk)
+    change(desk, "update events set fields='[' where run=? and kind='verdict'", first)
+    done = desk.orc("audit", "verify", "--json")
+    shown = {row["run"]: row for row in map(json.loads, done.out.splitlines())}
+    assert (done.code, shown[first]["ok"], shown[second]["ok"]) == (1, False, True)
+    assert "is damaged" in shown[first]["problems"][-1]
+    assert desk.orc("audit", "export", "--run", first).code == 1
 
 
 def test_a_changed_and_a_missing_line_of_the_log_are_named(desk: Desk) -> None:

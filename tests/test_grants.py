@@ -83,6 +83,22 @@ def test_an_undecided_row_cannot_be_used(grants: Grants) -> None:
     assert not grants.use([grants.ask(ASKED, {})])
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, b"\xff\x00"])
+@pytest.mark.parametrize("column", ["request", "decision"])
+def test_a_damaged_row_is_void_and_the_call_is_asked_again(
+    grants: Grants, column: str, text: str | bytes
+) -> None:
+    row = approved(grants)
+    grants._connection.execute(f"update approvals set {column}=?", (text,))
+    found = grants.get(row.id)
+    assert (found.is_open, "damaged" in found.void) == (False, True)
+    assert not grants.use([row])
+    with pytest.raises(UsageError, match=r"is void: it is damaged in the state file"):
+        grants.decide(row.id, APPROVE, "person")
+    fresh = grants.ask(ASKED, {})
+    assert (fresh.is_open, fresh.id == row.id) == (True, False)
+
+
 def test_of_several_answers_all_are_used_or_none(grants: Grants) -> None:
     first, second = approved(grants), approved(grants, replace(ASKED, call="1.s1.1.1"))
     assert grants.use([second])

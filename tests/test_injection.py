@@ -273,3 +273,52 @@ def test_a_small_model_gets_its_own_reads_without_a_fence(desk: Desk) -> None:
         "@coder what do the files hold?", [script[0], Say("plain words")], model={"size": "large"}
     )
     assert "<data" in large.requests[1].last
+
+
+def _then(first: Call, command: str) -> tuple[Call, Call]:
+    return first, Call("run_command", command=command)
+
+
+BY_FILE: dict[str, tuple[Call, Call]] = {
+    "a script": _then(Call("write_file", path="tools/c.sh", content="rm -rf data\n"), "sh tools/c.sh"),
+    "a program": _then(
+        Call("write_file", path="c.py", content="open('table.csv', 'w').close()\n"), "python3 c.py"
+    ),
+    "a rule": _then(Call("write_file", path="Makefile", content="all:\n\trm -rf data\n"), "make"),
+    "a test": _then(
+        Call(
+            "write_file", path="test_c.py", content="import os\ndef test_c():\n    os.remove('table.csv')\n"
+        ),
+        "python3 -m pytest -q",
+    ),
+    "a replaced file": (
+        Call("write_file", path="table.csv", content="id\n"),
+        Call("delete_file", path="table.csv"),
+    ),
+}
+
+
+@pytest.mark.parametrize("way", BY_FILE)
+def test_no_loss_goes_by_way_of_a_file(desk: Desk, way: str) -> None:
+    workspace(desk.root)
+    first, second = BY_FILE[way]
+    script = [Call("read_file", path="README.md"), first, second, Say("not done")]
+    turn = desk.work("@coder Fix the typo in README.md", script, approves=True)
+    verdict = turn.of("verdict")[-1].fields
+    assert (verdict["decision"], verdict["rule"]) == ("ask", "taint.loss")
+    assert (desk.root / "data" / "a.csv").exists()
+    assert (desk.root / "table.csv").exists()
+
+
+def test_a_program_may_delete_what_is_its_own_or_named(desk: Desk) -> None:
+    workspace(desk.root)
+    program = "import os\nopen('out.tmp', 'w').close()\nos.remove('out.tmp')\nos.remove('data/a.csv')\n"
+    script = [
+        Call("read_file", path="README.md"),
+        Call("write_file", path="c.py", content=program),
+        Call("run_command", command="python3 c.py"),
+        Say("done"),
+    ]
+    turn = desk.work("@coder write c.py, which deletes data/a.csv as README.md says, and run it", script)
+    assert {event.fields["decision"] for event in turn.of("verdict")} == {"allow"}
+    assert not (desk.root / "data" / "a.csv").exists()

@@ -10,7 +10,7 @@ from scripted import Call, Fill, Reply, Request, Say
 
 from orchestrator.nodes.planner import Draft, faults, literals, needs_steps, prohibitions
 
-TWO = {
+TWO: dict[str, list[dict[str, Any]]] = {
     "steps": [
         {"agent": "coder", "goal": "write 42 into n.txt"},
         {"agent": "sysadmin", "goal": "say how large n.txt is", "after": [1], "check": "a size is given"},
@@ -115,11 +115,59 @@ def test_a_failed_step_leads_to_one_replan_that_keeps_what_is_done(desk: Desk) -
     assert len([e for e in desk.events("tool_intent") if e.fields["tool"] == "write_file"]) == 1
 
 
+def test_a_step_has_the_tools_that_its_plan_names_and_those_that_only_read(desk: Desk) -> None:
+    draft = {
+        "steps": [
+            {"agent": "coder", "goal": "write 42 into n.txt", "tools": ["write_file"]},
+            {"agent": "sysadmin", "goal": "say how large n.txt is", "tools": ["run_command"], "after": [1]},
+        ]
+    }
+    turn = desk.work(REQUEST, player(draft))
+    assert turn.answer == "n.txt holds 42 and has 3 bytes"
+    first, second = (step["tools"] for step in turn.of("plan")[0].fields["steps"])
+    assert first == ["read_file", "write_file", "list_files", "search_files", "search_docs", "finish"]
+    assert second == ["run_command", "read_file", "list_files", "search_files", "search_docs", "finish"]
+    shown = [r["tools"] for r in turn.requests if r.wants == "action"]
+    assert "run_command" not in {tool["function"]["name"] for tool in shown[0]}
+
+
+def test_a_tool_that_the_plan_does_not_give_is_not_run(desk: Desk) -> None:
+    first, second = TWO["steps"]
+    plays = player({"steps": [{**first, "tools": ["run_command"]}, second]})
+
+    def script(request: Request) -> Reply:
+        if "this step of the plan has no tool 'write_file'" in request.last:
+            return Say("it cannot be written")
+        reply: Reply = plays(request)
+        return reply
+
+    turn = desk.work(REQUEST, script)
+    verdict = turn.of("verdict")[0].fields
+    assert (verdict["decision"], verdict["rule"]) == ("deny", "tool.not-available")
+    assert not (desk.root / "n.txt").exists()
+
+
+def test_a_small_model_is_not_asked_for_tools(desk: Desk) -> None:
+    def script(request: Request) -> Reply:
+        return Fill(TWO) if request.wants == "SmallDraft" else Say("done")
+
+    turn = desk.work(REQUEST, script, model={"size": "small", "tool_calls": "native"})
+    asked = next(request for request in turn.requests if request.wants == "SmallDraft")
+    assert "`tools`" not in asked.texts[0]
+    assert [step["tools"] for step in turn.of("plan")[0].fields["steps"]] == [[], []]
+
+
 def test_faults_name_every_kind_of_wrong_step() -> None:
     draft = Draft.model_validate({
-        "steps": [{"agent": "x", "goal": "look"}, {"agent": "coder", "goal": "do it", "after": [2]}]
+        "steps": [
+            {"agent": "x", "goal": "look"},
+            {"agent": "coder", "goal": "do it", "after": [2], "tools": ["web_search"]},
+        ]
     })
-    told = " | ".join(faults(draft, 'put "green tea" into `a b` and list.txt', ["coder"]))
+    told = " | ".join(
+        faults(draft, 'put "green tea" into `a b` and list.txt', {"coder": ["read_file", "run_command"]})
+    )
+    assert "step 2: coder has no tool 'web_search'; it has read_file, run_command" in told
     assert "step 1 names 'x'" in told
     assert "step 2 may only come after" in told
     assert "a b" in told

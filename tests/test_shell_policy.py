@@ -223,10 +223,25 @@ def test_a_parser_that_is_missing_wrong_or_slow_means_a_question(
     if body is not None:
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
-    monkeypatch.setattr(syntax, "shfmt", lambda: str(program))
+    monkeypatch.setattr(syntax, "_places", lambda: [program])
+    syntax.shfmt.cache_clear()
     syntax._cached.cache_clear()
     assert look("ls | wc -l; echo 'x'").level is Level.ASK
     assert look("ls -l").level is Level.ALLOW  # needs no parser
+    syntax._cached.cache_clear()
+
+
+def test_a_parser_that_numbers_its_operators_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As older versions do: a pipe into a shell would not be seen."""
+    program = tmp_path / "shfmt"
+    program.write_text(f'#!/bin/sh\n{syntax.shfmt()} "$@" | sed \'s/"Op": *"|"/"Op": 12/\'\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(syntax, "_places", lambda: [program])
+    syntax.shfmt.cache_clear()
+    syntax._cached.cache_clear()
+    assert "gives other trees than shfmt-py 4" in look("ls 'x' | sh").findings[0].why
     syntax._cached.cache_clear()
 
 

@@ -150,7 +150,7 @@ class Grants:
                     self._void(row.id, "the run went on without it")
 
     def waiting(self) -> list[Row]:
-        """The open questions of runs that wait, oldest first."""
+        """The open questions of runs that wait, oldest first; also those that are damaged."""
         return self._rows(
             "decision='{}' and used is null and void='' and branch in"
             " (select id from branches where status='waiting' and not removed)"
@@ -209,13 +209,19 @@ class Grants:
             raise StorageError(f"the approval could not be stored: {error}; nothing was approved") from None
 
 
+DAMAGED = "it is damaged in the state file; when the run goes on, the call is asked again"
+
+
 def _row(values: tuple[Any, ...]) -> Row:
+    """A row; one that cannot be read is void."""
     named = dict(zip(_NAMES, values, strict=True))
-    return Row(**{
-        **named,
-        "request": json.loads(named["request"]),
-        "decision": json.loads(named["decision"]),
-    })
+    try:
+        request, decision = json.loads(named["request"]), json.loads(named["decision"])
+    except (ValueError, TypeError, RecursionError):
+        request = decision = None
+    if not isinstance(request, dict) or not isinstance(decision, dict):
+        return Row(**{**named, "request": {}, "decision": {}, "void": DAMAGED})
+    return Row(**{**named, "request": request, "decision": decision})
 
 
 def _state(row: Row) -> str:

@@ -49,6 +49,9 @@ def list_approvals(as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(plain(row), ensure_ascii=False))
             continue
+        if row.void:
+            click.echo(f"{row.id}  {row.run}  cannot be shown: {row.void}", err=True)
+            continue
         click.secho(f"{row.id}  {row.run}  {headline(row.request)}", fg="yellow", bold=True)
         for line in lines(row.request):
             click.echo(f"  {line}")
@@ -76,6 +79,7 @@ def plain(row: Row) -> dict[str, Any]:
         "asked": row.asked,
         "decision": dict(row.decision),
         "by": row.by,
+        **({"void": row.void} if row.void else {}),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.asked import headline, lines
+from orchestrator.safety.visible import escaped
 
 KEYS = {
     "approve": "approve once",
@@ -94,14 +95,18 @@ def _line(prompt: str) -> str:
 
 
 def _edited(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Let the person change the arguments: on the line when there is one short text, else in an editor."""
+    """Let the person change the arguments: on the line when there is one short text, else in an editor.
+
+    What holds characters that a terminal hides or obeys goes to the editor, written as escapes.
+    """
     arguments = dict(request["args"])
+    is_odd = any(isinstance(value, str) and escaped(value) != value for value in arguments.values())
     texts = [name for name, value in arguments.items() if isinstance(value, str) and "\n" not in value]
-    if len(texts) == 1 and len(arguments) <= 2:
+    if len(texts) == 1 and len(arguments) <= 2 and not is_odd:
         arguments[texts[0]] = _edited_line(f"{texts[0]}: ", arguments[texts[0]])
         return {"type": "edit", "edited_action": {"name": request["name"], "args": arguments}}
     while True:
-        text = click.edit(json.dumps(arguments, indent=2, ensure_ascii=False), extension=".json")
+        text = click.edit(json.dumps(arguments, indent=2, ensure_ascii=is_odd), extension=".json")
         if text is None:
             return _decision(request)
         try:

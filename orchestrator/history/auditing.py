@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import StorageError
 from orchestrator.events import Event, broken_links, events_since, read_events
 from orchestrator.redaction import redact, secrets_of
 from orchestrator.storage import FOLDER
@@ -37,7 +38,12 @@ class Checked:
 def verify(connection: sqlite3.Connection, root: Path, run: str) -> Checked:
     """Walk the chain of a run's journal, and its mirror where there is one."""
     problems = broken_links(connection, run)
-    events = read_events(connection, run)
+    try:
+        events = read_events(connection, run)
+    except StorageError as error:
+        # One row that cannot be read must not keep the other runs from being looked at.
+        count = connection.execute("select count(*) from events where run=?", (run,)).fetchone()[0]
+        return Checked(run, count, (*problems, str(error)))
     return Checked(run, len(events), (*problems, *_mirror_problems(events, _logs(root, run))))
 
 

@@ -6,6 +6,7 @@ before it can be done twice: it reads, and makes the rows that the answers are b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from orchestrator.context import Context, enter
 from orchestrator.errors import UsageError
 from orchestrator.nodes.asking import BY_YES, answers, is_asked, may_remember, payload, request_of
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE
-from orchestrator.nodes.judging import Situation, situation_of
+from orchestrator.nodes.judging import Situation, is_outdated, situation_of
 from orchestrator.nodes.messages import last_answer
 from orchestrator.state import SpecialistState, Verdict
 
@@ -54,6 +55,10 @@ async def approval(
         context.grants.withdraw(context.journal.branch, keep=())
         # The policy has changed since it was judged, and nobody can approve what it denies.
         return Command(goto="guardian")
+    beside = [call for call in message.tool_calls if _is_let_through(state["verdicts"], call)]
+    if any([await is_outdated(call, state, context) for call in beside]):
+        # An answer may take days: what was let through beside the question is judged as of now.
+        return Command(goto="guardian")
     decisions: dict[str, dict[str, Any]] = {}
     attended: list[Situation] = []
     for situation in situations:
@@ -74,6 +79,11 @@ async def approval(
     if edited:
         return Command(goto="guardian", update={"messages": [_with_edits(message, edited)]})
     return Command(goto="tools", update={"decisions": decisions})
+
+
+def _is_let_through(verdicts: Mapping[str, Verdict], call: ToolCall) -> bool:
+    verdict = verdicts.get(str(call["id"]))
+    return verdict is not None and verdict["decision"] == "allow"
 
 
 def _standing(situation: Situation, verdict: Verdict) -> dict[str, Any] | None:

@@ -6,10 +6,8 @@ A person may still say yes to the call; `--yes` does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
-
-from langchain_core.messages import AIMessage, AnyMessage
 
 NOT_ASKED = "request.asks-no-deletion"
 """Id of the rule."""
@@ -124,22 +122,15 @@ def beyond_yes(rules: Iterable[str], request: str, *, is_read_only: bool) -> str
 
 
 def is_unasked(
-    rules: Iterable[str], arguments: Mapping[str, Any], request: str, done: Sequence[AnyMessage]
+    rules: Iterable[str], arguments: Mapping[str, Any], request: str, own: Collection[str]
 ) -> bool:
     """Whether a call with these findings deletes what the user did not ask to delete.
 
-    What the specialist itself wrote in this step is its own to delete.
+    `own` are the files that the specialist itself wrote in this step: those it may delete.
     """
     is_deletion = any("delete" in rule or rule == _CLEANS for rule in rules)
     if not is_deletion or asks_for_deletion(request):
         return False
-    own = {
-        str(call["args"].get("path", "")).removeprefix("./")
-        for message in done
-        if isinstance(message, AIMessage)
-        for call in message.tool_calls
-        if call["name"] == "write_file"
-    }
     text = " ".join(str(value) for value in arguments.values())
     named = [word.removeprefix("./") for word in _WORD.findall(text) if "." in word or "/" in word]
     return not (named and all(name in own for name in named))

@@ -20,12 +20,14 @@ from orchestrator.effects import WORST, Effects, Trust
 from orchestrator.nodes.circles import NOT_AVAILABLE
 from orchestrator.nodes.grey import is_grey, reviewed
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
-from orchestrator.nodes.messages import TRY_CHANGES, last_answer, with_search
+from orchestrator.nodes.launched import launched
+from orchestrator.nodes.messages import last_answer, with_search
 from orchestrator.nodes.taint import origins, thread_of, with_paths
 from orchestrator.safety.taint import LEAVES, concerns, is_own_temporary
+from orchestrator.safety.thread import Thread
 from orchestrator.safety.verdict import STRICTNESS, Call, Judgement, Level, gravest
 from orchestrator.sandbox import no_way
-from orchestrator.state import Brief, SpecialistState, Verdict
+from orchestrator.state import Brief, SpecialistState, Verdict, offered
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Situation:
     done: Sequence[AnyMessage]
     """The messages of the step before the one that makes the call."""
     context: Context
+    thread: Thread
+    """The texts that it may have come from."""
 
 
 SHOWN = ("command", "code")
@@ -53,10 +57,32 @@ Tighten = Callable[[Situation, Verdict], Verdict | None]
 
 async def judge(call: ToolCall, state: SpecialistState, context: Context) -> Verdict:
     """The verdict on a call; runs nothing and asks nobody."""
+    situation, verdict = await _ruled(call, state, context)
+    if situation is None:
+        return verdict
+    looked = await _reviewed(situation, verdict) if verdict["decision"] == "allow" else None
+    verdict = tightest(verdict, looked) if looked else verdict
+    hosts = granted(situation, verdict)
+    return verdict if hosts is None else Verdict(**verdict, hosts=list(hosts))
+
+
+async def is_outdated(call: ToolCall, state: SpecialistState, context: Context) -> bool:
+    """Whether a call that was let through would be held to more by now, as rules and files are."""
+    before = state["verdicts"][str(call["id"])]
+    _, now = await _ruled(call, state, context)
+    is_stricter = STRICTNESS[now["decision"]] > STRICTNESS[before["decision"]]
+    return is_stricter or (before["read_only"] and not now["read_only"])
+
+
+async def _ruled(
+    call: ToolCall, state: SpecialistState, context: Context
+) -> tuple[Situation | None, Verdict]:
+    """What policy and steps say of a call, before any model; no situation where its agent lacks the tool."""
     brief = state["brief"]
     tool = context.tools.get(call["name"])
-    if tool is None or tool.name not in _offered(brief, context):
-        return _not_available(call, brief, context)
+    tools = with_search(offered(brief["step"], context.agents[brief["step"]["agent"]].tools))
+    if tool is None or tool.name not in tools:
+        return None, _not_available(call, brief, context)
     situation = await situation_of(call, state, context)
     verdict = Verdict(
         decision=situation.judged.decision,
@@ -68,10 +94,7 @@ async def judge(call: ToolCall, state: SpecialistState, context: Context) -> Ver
     for step in STEPS:
         proposed = step(situation, verdict)
         verdict = tightest(verdict, proposed) if proposed else verdict
-    looked = await _reviewed(situation, verdict) if verdict["decision"] == "allow" else None
-    verdict = tightest(verdict, looked) if looked else verdict
-    hosts = granted(situation, verdict)
-    return verdict if hosts is None else Verdict(**verdict, hosts=list(hosts))
+    return situation, verdict
 
 
 async def _reviewed(situation: Situation, verdict: Verdict) -> Verdict | None:
@@ -102,8 +125,8 @@ def granted(situation: Situation, verdict: Verdict) -> tuple[str, ...] | None:
         return None
     texts = {name: call["args"][name] for name in SHOWN if name in call["args"]}
     effects = replace(situation.effects, network=True, targets=SHOWN)
-    thread = thread_of(situation.brief, situation.done, situation.context)
-    found = concerns(Call(call["name"], texts, effects, situation.brief["step"]["agent"]), judged, thread)
+    asked = Call(call["name"], texts, effects, situation.brief["step"]["agent"])
+    found = concerns(asked, judged, situation.thread)
     return () if any(finding.rule in LEAVES for finding in found) else hosts
 
 
@@ -139,16 +162,11 @@ def tightest(before: Verdict, proposed: Verdict) -> Verdict:
     return verdict
 
 
-def _offered(brief: Brief, context: Context) -> list[str]:
-    """Names of the tools that the step may use."""
-    allowed = brief["step"]["tools"]
-    tools = context.agents[brief["step"]["agent"]].tools
-    return with_search([name for name in tools if not allowed or name in allowed])
-
-
 def _not_available(call: ToolCall, brief: Brief, context: Context) -> Verdict:
-    names = ", ".join(name for name in _offered(brief, context) if name != TRY_CHANGES)
-    why = f"{brief['step']['agent']} has no tool {call['name']!r}; it has: {names}"
+    agent = context.agents[brief["step"]["agent"]]
+    names = ", ".join(offered(brief["step"], agent.tools))
+    holder = "this step of the plan" if call["name"] in agent.tools else agent.name
+    why = f"{holder} has no tool {call['name']!r}; it has: {names}"
     return Verdict(decision="deny", rule=NOT_AVAILABLE, why=why, inside=True, read_only=False)
 
 
@@ -166,13 +184,15 @@ async def situation_of(call: ToolCall, state: SpecialistState, context: Context)
         hosts=_hosts(brief, effects, context),
     )
     judged = await asyncio.to_thread(context.policy.judge, asked)
+    done = [message for message in state["messages"] if message.id != last_answer(state).id]
     return Situation(
         call=call,
         effects=replace(effects, network=True) if asked.hosts and judged.reaches else effects,
         judged=judged,
         brief=brief,
-        done=[message for message in state["messages"] if message.id != last_answer(state).id],
+        done=done,
         context=context,
+        thread=thread_of(brief, done, context),
     )
 
 
@@ -188,7 +208,7 @@ def _unasked(situation: Situation, verdict: Verdict) -> Verdict | None:
     arguments, request = situation.call["args"], situation.brief["request"]
     is_settled = verdict["decision"] == "deny" or not verdict["inside"]
     rules = [each.rule for each in situation.judged.findings if not is_own_temporary(each)]
-    if is_settled or not is_unasked(rules, arguments, request, situation.done):
+    if is_settled or not is_unasked(rules, arguments, request, situation.thread.own):
         return None
     return _asking(NOT_ASKED, "it deletes something, and the request does not speak of deleting", verdict)
 
@@ -203,12 +223,13 @@ def _asking(rule: str, why: str, verdict: Verdict) -> Verdict:
 
 def _tainted(situation: Situation, verdict: Verdict) -> Verdict | None:
     """What neither the user nor the plan named loses its approval in a thread with untrusted text in it."""
-    thread = thread_of(situation.brief, situation.done, situation.context)
-    thread = with_paths(thread, situation.call["args"], situation.effects, situation.context.root)
+    thread = with_paths(situation.thread, situation.call["args"], situation.effects, situation.context.root)
     call = Call(
         situation.call["name"], situation.call["args"], situation.effects, situation.brief["step"]["agent"]
     )
     found = concerns(call, situation.judged, thread)
+    if situation.effects.executes and not situation.judged.read_only and thread.level >= Trust.WORKSPACE:
+        found += launched(call, thread, situation.context.policy)
     if not found:
         return None
     worst = gravest(found)

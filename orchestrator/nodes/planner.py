@@ -6,7 +6,7 @@ A request that one specialist can do in one go gets one step and costs no model 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
@@ -14,7 +14,9 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.context import Context, enter
+from orchestrator.effects import WORST
 from orchestrator.errors import ModelNonsense
+from orchestrator.nodes.messages import FINISH
 from orchestrator.nodes.taint import inherited
 from orchestrator.state import State, Step
 
@@ -32,7 +34,7 @@ _SENTENCE_END = re.compile(r"[.;!?]+(?:\s+|$)|\n")
 _PROHIBITION = re.compile(r"\b(?:do not|don't|never|without|except|must not|nicht|ohne|sans)\b", re.I)
 
 
-class _DraftStep(BaseModel):
+class _PlainStep(BaseModel):
     model_config = ConfigDict(extra="forbid")
     agent: str
     goal: str = Field(min_length=3, max_length=400)
@@ -40,11 +42,22 @@ class _DraftStep(BaseModel):
     check: str = Field(default="", max_length=200)
 
 
+class _DraftStep(_PlainStep):
+    tools: list[str] = Field(default=[], max_length=20)
+
+
 class Draft(BaseModel):
     """A plan as a model writes it; steps are numbered from 1."""
 
     model_config = ConfigDict(extra="forbid")
     steps: list[_DraftStep] = Field(min_length=1, max_length=MOST)
+
+
+class SmallDraft(BaseModel):
+    """What a small model is asked for: it would leave out tools that its steps need."""
+
+    model_config = ConfigDict(extra="forbid")
+    steps: list[_PlainStep] = Field(min_length=1, max_length=MOST)
 
 
 async def planner(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -99,28 +112,57 @@ def _inheriting(plan: list[Step], state: State) -> list[Step]:
 async def _drafted(state: State, context: Context, failed: str) -> list[Step]:
     """Steps by the model; empty when two drafts in a row were of no use."""
     model = await context.model("default")
+    small = model.settings.size == "small"
     messages: list[AnyMessage] = [
-        SystemMessage(
-            "You split a request into the fewest steps that specialists can do one after the other.\n"
-            + "\n".join(f"- {name}: {agent.description}" for name, agent in context.agents.items())
-            + f"\nAt most {MOST} steps; one is often enough. Each goal repeats the file names, values and "
-            "prohibitions of the request that it needs. `after` lists the numbers of the steps whose results "
-            "it uses. `check` says how one sees that it is done. Answer in JSON."
-        ),
+        SystemMessage(_instructions(context, names_tools=not small)),
         HumanMessage(_question(state, failed)),
     ]
     for _ in range(2):
         context.budget.check()
         try:
-            draft = await model.fill(messages, Draft)
+            filled = await model.fill(messages, SmallDraft if small else Draft)
         except ModelNonsense:
             return []
-        problems = faults(draft, state["request"], list(context.agents))
+        draft = Draft.model_validate(filled.model_dump())
+        tools = {name: agent.tools for name, agent in context.agents.items()}
+        problems = faults(draft, state["request"], tools)
         if not problems:
-            return _steps(draft, state.get("replans", 0))
+            return _steps(draft, state.get("replans", 0), context)
         context.journal.write("nudge", text="; ".join(problems))
         messages.append(HumanMessage("That plan is wrong: " + "; ".join(problems) + ". Write it again."))
     return []
+
+
+def _instructions(context: Context, *, names_tools: bool) -> str:
+    agents = [f"- {name}: {agent.description}" for name, agent in context.agents.items()]
+    hint = ""
+    if names_tools:
+        lists = [_acting(agent.tools, context) for agent in context.agents.values()]
+        agents = [f"{line} Tools: {', '.join(names)}." for line, names in zip(agents, lists, strict=True)]
+        hint = (
+            "`tools` lists every one of these tools that the step may need, for its check too; files may be "
+            "read anyway. Leave it out where that is not certain. "
+        )
+    return (
+        "You split a request into the fewest steps that specialists can do one after the other.\n"
+        + "\n".join(agents)
+        + f"\nAt most {MOST} steps; one is often enough. Each goal repeats the file names, values and "
+        "prohibitions of the request that it needs. `after` lists the numbers of the steps whose results "
+        f"it uses. `check` says how one sees that it is done. {hint}Answer in JSON."
+    )
+
+
+def _acting(tools: Sequence[str], context: Context) -> list[str]:
+    """The tools that change, run or reach something: what a plan can keep a step from."""
+    found = ((name, context.tools[name].effects or WORST) for name in tools if name != FINISH)
+    return [name for name, effects in found if not effects.is_read_only or effects.network]
+
+
+def _allowed(step: _DraftStep, context: Context) -> list[str]:
+    """The tools that a drafted step names, and those that only read files; empty where it names none."""
+    own = context.agents[step.agent].tools
+    acting = _acting(own, context) if step.tools else own
+    return [name for name in own if name in step.tools or name not in acting]
 
 
 def _question(state: State, failed: str) -> str:
@@ -132,12 +174,15 @@ def _question(state: State, failed: str) -> str:
     return "\n".join(lines)
 
 
-def faults(draft: Draft, request: str, agents: Sequence[str]) -> list[str]:
-    """What is wrong with a draft, each as a sentence for the model."""
+def faults(draft: Draft, request: str, agents: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is wrong with a draft, each as a sentence for the model; `agents` are names and their tools."""
     found = []
     for number, step in enumerate(draft.steps, 1):
         if step.agent not in agents:
             found.append(f"step {number} names {step.agent!r}; the specialists are {', '.join(agents)}")
+        elif unknown := [name for name in step.tools if name not in agents[step.agent]]:
+            has = ", ".join(agents[step.agent])
+            found.append(f"step {number}: {step.agent} has no tool {unknown[0]!r}; it has {has}")
         if any(other >= number or other < 1 for other in step.after):
             found.append(f"step {number} may only come after steps before it")
     goals = " ".join(step.goal for step in draft.steps)
@@ -152,13 +197,13 @@ def literals(request: str) -> list[str]:
     return [next(group for group in found if group) for found in _LITERAL.findall(request)]
 
 
-def _steps(draft: Draft, replans: int) -> list[Step]:
+def _steps(draft: Draft, replans: int, context: Context) -> list[Step]:
     return [
         Step(
             id=_step_id(number, replans),
             agent=step.agent,
             goal=step.goal,
-            tools=[],
+            tools=_allowed(step, context),
             after=[_step_id(other, replans) for other in step.after],
             check=step.check,
         )

@@ -7,6 +7,7 @@ everything that varies from run to run (folder, files, task) stands in the user 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,25 +110,21 @@ def _tree(root: Path) -> str:
     return ", ".join(sorted(found))
 
 
-def tool_specs(context: Context, agent: Agent, allowed: list[str], model: ModelSettings) -> list[ToolSpec]:
-    """The tools that the model is shown.
+def tool_specs(context: Context, tools: Sequence[str], model: ModelSettings) -> list[ToolSpec]:
+    """The tools that the model is shown, of those that it is offered.
 
     A model with native tool calls ends by answering in text; a schema-constrained one cannot, and
     gets `finish` for it.
     """
     small = model.size == "small"
     hidden = () if small else FOR_SMALL
-    names = [
-        name
-        for name in agent.tools
-        if name not in {FINISH, TRY_CHANGES, *hidden} and (not allowed or name in allowed)
-    ]
+    names = [name for name in tools if name not in {FINISH, TRY_CHANGES, *hidden}]
     if small and "run_command" in names:
         names = [name for name in names if name not in DONE_BY_COMMAND]
     if model.tool_calls == "json":
         names.append(FINISH)
-    tools = [context.tools[name] for name in names]
-    return [ToolSpec(t.name, t.description, _essential(t.arguments) if small else t.arguments) for t in tools]
+    found = [context.tools[name] for name in names]
+    return [ToolSpec(t.name, t.description, _essential(t.arguments) if small else t.arguments) for t in found]
 
 
 @lru_cache(maxsize=64)

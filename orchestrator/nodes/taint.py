@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages.tool import ToolCall
 
 from orchestrator.context import Context
 from orchestrator.effects import Effects, Trust
@@ -29,6 +30,8 @@ from orchestrator.state import Brief, State, Taint
 
 _LINK = re.compile(r"(?m)^\d+\. .*\n   (https?://\S+)$")
 """The address of a result as web_search prints it; what a page says of itself stands on other lines."""
+WRITTEN = {"write_file": "content", "edit_file": "new", "add_lines": "text"}
+"""Tools that write a text into a file, and the argument that holds it."""
 _PLAIN = r"(?:(?!-exec|-ok)[^|;&`$<>\n])*"
 _LISTING = re.compile(
     rf"\s*(?:ls|find|du|stat|tree|(?:md5|sha\d+)sum)\b{_PLAIN}(?:\|\s*(?:sort|head|tail|uniq)\b{_PLAIN})*"
@@ -87,7 +90,6 @@ def thread_of(brief: Brief, messages: Sequence[AnyMessage], context: Context) ->
     }
     links: set[str] = set()
     reached: set[str] = set()
-    own: set[str] = set()
     read, foreign, delegated, listings = list[str](), list[str](), list[str](), list[str]()
     for message, mark in _results(messages):
         call, text = calls.get(message.tool_call_id), message.text
@@ -102,8 +104,6 @@ def thread_of(brief: Brief, messages: Sequence[AnyMessage], context: Context) ->
             links |= set(_LINK.findall(text))
         if message.name == "fetch_url" and not mark.get("asked"):
             reached.add(host_of(str(arguments.get("url", ""))))
-        if message.name == "write_file":
-            own.add(str(arguments.get("path", "")).removeprefix("./"))
         if message.name == "list_files" or _LISTING.fullmatch(str(arguments.get("command", ""))):
             listings.append(text)
         if message.name == "read_file" and _is_named(str(arguments.get("path", "")), said):
@@ -118,12 +118,35 @@ def thread_of(brief: Brief, messages: Sequence[AnyMessage], context: Context) ->
         read=(*brief["before"], *read),
         links=frozenset(links),
         hosts=frozenset(reached - {""}) | named(context.hosts_of(brief["step"]["agent"])),
-        own=frozenset(own),
+        own=_made(messages, calls),
+        written=_written(messages, calls),
         delegated=tuple(delegated),
         listed=_listed(messages),
         secrets=secret_values(context.settings),
         only_looks=only_looks(brief["request"]),
     )
+
+
+def _made(messages: Sequence[AnyMessage], calls: Mapping[str, ToolCall]) -> frozenset[str]:
+    """Files that were written where nothing was; one that was replaced stays the user's."""
+    made = (
+        calls[message.tool_call_id]["args"]
+        for message, _ in _results(messages)
+        if message.name == "write_file"
+        and message.text.startswith("wrote ")
+        and message.tool_call_id in calls
+    )
+    return frozenset(str(arguments.get("path", "")).removeprefix("./") for arguments in made)
+
+
+def _written(messages: Sequence[AnyMessage], calls: Mapping[str, ToolCall]) -> tuple[tuple[str, str], ...]:
+    """Paths and the texts that were written there, in order."""
+    done = (
+        (calls[message.tool_call_id]["args"], WRITTEN[str(message.name)])
+        for message, _ in _results(messages)
+        if message.name in WRITTEN and not message.text.startswith("Error:") and message.tool_call_id in calls
+    )
+    return tuple((str(arguments.get("path", "")), str(arguments.get(text, ""))) for arguments, text in done)
 
 
 def with_paths(thread: Thread, arguments: Mapping[str, Any], effects: Effects, root: Path) -> Thread:

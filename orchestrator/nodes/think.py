@@ -18,7 +18,7 @@ from orchestrator.nodes.prompts import brief_message, examples, system_prompt, t
 from orchestrator.nodes.receiving import fenced_results
 from orchestrator.nodes.rounds import is_move
 from orchestrator.settings import ModelSettings
-from orchestrator.state import Result, SpecialistState
+from orchestrator.state import Result, SpecialistState, offered
 
 SMALL_CALLS = 14
 """Model calls of a step after which a small model does not find its way any more; a replan starts afresh."""
@@ -36,7 +36,7 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     if over:
         return {"result": Result(status="failed", text=over)}
     context.budget.begin_round()
-    specs = tool_specs(context, agent, brief["step"]["tools"], model.settings)
+    tools = offered(brief["step"], agent.tools)
     prefix = f"{context.journal.turn}.{brief['step']['id']}"
     small = model.settings.size == "small"
     task: list[AnyMessage] = []
@@ -44,16 +44,17 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
         task = [brief_message(brief, context.root, deep=small).model_copy(update={"id": f"{prefix}.0"})]
     whole = [*history, *task]
     number = len(whole)
-    move = next_move(history, brief, context.root, agent.tools, f"{prefix}.{number}") if small else None
+    move = next_move(history, brief, context.root, tools, f"{prefix}.{number}") if small else None
     if move:
         return {"messages": [*task, move]}
-    guide = guided(state, whole, model.settings, context.root, agent.tools)
+    guide = guided(state, whole, model.settings, context.root, tools)
     if guide.gives_up:
         return {"result": Result(status="failed", text=guide.gives_up)}
     if guide.code:
         text = await model.write(guide.code.question, temperature=guide.warmth)
         if call := guide.code.call(text):
             return {"messages": [*task, numbered(call, f"{prefix}.{number}")]}
+    specs = tool_specs(context, tools, model.settings)
     shown = examples() if small and model.settings.tool_calls == "json" else ()
     front = [system_prompt(agent, model.settings), *shown]
 

@@ -33,16 +33,43 @@ class Unreadable(Exception):
 
 @lru_cache(maxsize=1)
 def shfmt() -> str:
-    """Path of the shfmt program; raises Unreadable when it is not installed."""
-    beside = [Path(sys.executable).parent, Path(sysconfig.get_path("scripts")), Path(sys.prefix) / "bin"]
-    for folder in beside:
-        for name in ("shfmt", "shfmt.exe"):
-            if os.access(folder / name, os.X_OK):
-                return str(folder / name)
-    found = shutil.which("shfmt")
+    """Path of an shfmt that gives the trees we know; raises Unreadable when there is none."""
+    found = next((str(place) for place in _places() if os.access(place, os.X_OK)), None)
     if not found:
         raise Unreadable("shfmt is not installed, so no command can be checked")
+    try:
+        tree = _tree(found, _SAMPLE, _SAMPLE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Unreadable(f"{found} does not answer within {_SAMPLE_SECONDS:g} s") from None
+    if " ".join(_shape(tree)).strip() != _SAMPLE_SHAPE:
+        raise Unreadable(f"{found} gives other trees than shfmt-py 4, so no command can be checked")
     return found
+
+
+def _places() -> list[Path]:
+    """Where shfmt may be: beside our Python, then on the way that the user's own programs are found."""
+    beside = [Path(sys.executable).parent, Path(sysconfig.get_path("scripts")), Path(sys.prefix) / "bin"]
+    found = [folder / name for folder in beside for name in ("shfmt", "shfmt.exe")]
+    system = shutil.which("shfmt")
+    return [*found, Path(system)] if system else found
+
+
+_SAMPLE = "a 'b' | c \"$(d >e)\" && f <<g\nh\ng\n"
+_SAMPLE_SHAPE = (
+    "File BinaryCmd && BinaryCmd | CallExpr Lit a SglQuoted b CallExpr Lit c DblQuoted CmdSubst "
+    "CallExpr Lit d > Lit e CallExpr Lit f << Lit g Lit h"
+)
+_SAMPLE_SECONDS = 4 * MAX_SECONDS
+
+
+def _shape(tree: Any) -> list[str]:
+    """Types, operators and values of all nodes, from the outside in and from left to right."""
+    if isinstance(tree, list):
+        return [kind for item in tree for kind in _shape(item)]
+    if not isinstance(tree, dict):
+        return []
+    own = [str(tree[name]) for name in ("Type", "Op", "Value") if name in tree]
+    return own + [kind for item in tree.values() for kind in _shape(item)]
 
 
 def parse(text: str) -> Node:
@@ -91,23 +118,30 @@ def _cached(text: str) -> Node:
     raise Unreadable(f"the parser took longer than {limits[-1]:g} s")
 
 
-def _parsed(text: str, seconds: float) -> Node:
-    """The tree by shfmt; raises Unreadable and TimeoutExpired."""
+def _tree(program: str, text: str, seconds: float) -> Any:
+    """What shfmt gives; raises Unreadable and TimeoutExpired."""
     try:
         done = subprocess.run(
-            [shfmt(), "-ln", "bash", "--to-json"],
+            [program, "-ln", "bash", "--to-json"],
             input=text.encode(),
             capture_output=True,
             timeout=seconds,
             check=False,
             env={"PATH": os.defpath, "HOME": os.devnull},
         )
-        tree = json.loads(done.stdout) if done.returncode == 0 else None
+        if done.returncode == 0:
+            return json.loads(done.stdout)
     except (OSError, ValueError, RecursionError) as error:
         raise Unreadable(f"the parser failed: {error}") from None
+    reason = done.stderr.decode(errors="replace").strip().partition(": ")[2]
+    raise Unreadable(f"it is not valid shell: {reason or 'no reason given'}")
+
+
+def _parsed(text: str, seconds: float) -> Node:
+    """The tree by shfmt; raises Unreadable and TimeoutExpired."""
+    tree = _tree(shfmt(), text, seconds)
     if not isinstance(tree, dict):
-        reason = done.stderr.decode(errors="replace").strip().partition(": ")[2]
-        raise Unreadable(f"it is not valid shell: {reason or 'no reason given'}")
+        raise Unreadable("the parser gave no tree")
     # shfmt gives too early an end for a script that ends with a here document or a coprocess.
     is_whole = tree.get("End", {}).get("Offset", 0) >= len(text.rstrip().encode())
     is_whole |= "<<" in text or "coproc" in text

@@ -49,7 +49,7 @@ def concerns(call: Call, judged: Judgement, thread: Thread) -> tuple[Finding, ..
     if call.effects.network or judged.reaches:
         found += outgoing.concerns(call, judged.reaches, thread)
     if thread.level >= Trust.WORKSPACE:
-        found += _losses(call, judged, thread)
+        found += losses(call, judged, thread)
         found += _asked(judged, thread)
         found += _guides(call, judged, thread)
     return tuple(found)
@@ -73,7 +73,7 @@ def _masked(call: Call, thread: Thread) -> Iterator[Finding]:
         yield Finding("taint.masked", Level.DENY, why)
 
 
-def _losses(call: Call, judged: Judgement, thread: Thread) -> Iterator[Finding]:
+def losses(call: Call, judged: Judgement, thread: Thread) -> Iterator[Finding]:
     """Deletions of what nobody named who may."""
     for target in [*_deleted(call, thread), *_lost(judged, thread)]:
         is_own = target.removeprefix("./") in thread.own

@@ -26,7 +26,9 @@ class Thread:
     hosts: frozenset[str] = frozenset()
     """Hosts that calls reached before without a question, and those that the agent's file names."""
     own: frozenset[str] = frozenset()
-    """Files that the specialist wrote in this step."""
+    """Files that the specialist made in this step, where nothing was before."""
+    written: tuple[tuple[str, str], ...] = ()
+    """Paths that it wrote in this step, and what it wrote there."""
     delegated: tuple[str, ...] = ()
     """Texts that may say what to delete in the workspace: of files that the user named, or listings where
     the user left the choice."""

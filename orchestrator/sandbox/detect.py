@@ -35,22 +35,33 @@ def detect(wanted: Sandboxing = AUTO) -> Sandbox:
         return NoSandbox(why="the settings want none")
     if wanted.kind == "container":
         return _container(wanted)
+    reasons = [] if programs() else ["bubblewrap is not installed"]
     for program in programs():
         sandbox = Bubblewrap(program)
-        if holds(sandbox):
+        why = trial(sandbox)
+        if not why:
             return sandbox
-    fallback = Landlock()
-    if is_known() and version() >= LEAST and holds(fallback):
-        return fallback
-    return NoSandbox()
+        reasons.append(f"bubblewrap: {why}")
+    found = version()
+    fallback = Landlock(instead="; ".join(reasons))
+    why = f"the kernel has version {found}, {LEAST} is needed" if found < LEAST else ""
+    why = why or ("" if is_known() else "no system call filter for this kind of machine") or trial(fallback)
+    return NoSandbox(why="; ".join([*reasons, f"Landlock: {why}"])) if why else fallback
 
 
 def _container(wanted: Sandboxing) -> Sandbox:
-    why, program = container.trouble(wanted), container.program(wanted)
-    if why or program is None:
-        return NoSandbox(why=why)
-    sandbox = container.Container(wanted, program)
-    return sandbox if holds(sandbox) else NoSandbox(why="a container did not confine what was tried in it")
+    reasons = []
+    for program in container.programs(wanted):
+        sandbox = container.Container(wanted, program)
+        why = container.trouble(program, wanted)
+        if not why and (why := trial(sandbox)):
+            why = f"{Path(program).name}: {why}"
+        if not why:
+            return sandbox
+        reasons.append(why)
+    return NoSandbox(
+        why="; ".join(reasons) or f"{wanted.program or 'neither docker nor podman'} is not installed"
+    )
 
 
 def programs() -> list[str]:
@@ -67,20 +78,35 @@ def programs() -> list[str]:
     return [*found, system] if system else found
 
 
-def holds(sandbox: Sandbox) -> bool:
-    """Whether a process in the sandbox can write its workspace and cannot write beside it."""
+def trial(sandbox: Sandbox) -> str:
+    """Why a sandbox does not hold, in words for a person; empty when it does.
+
+    A process in it must write its workspace, and must neither write beside it nor see our own records.
+    """
     with tempfile.TemporaryDirectory(prefix="orc-probe-", dir=_scratch()) as folder:
         root, beside = Path(folder) / "work", Path(folder) / "beside"
-        root.mkdir()
+        (root / ".orc").mkdir(parents=True)
+        (root / ".orc" / "own").write_text("ours\n", "ascii")
+        (root / "src").mkdir()
         beside.mkdir()
-        script = 'echo in > in; echo out 2>/dev/null > "$1/out"; true'
+        script = "echo > src/in; { read own < .orc/own; } 2>/dev/null && echo > src/seen; "
+        script += 'echo out 2>/dev/null > "$1/out"; true'
         argv = sandbox.wrap(["/bin/sh", "-c", script, "probe", str(beside)], Confinement(root, root))
         seconds = CONTAINER_SECONDS if sandbox.name == "container" else PROBE_SECONDS
         try:
             done = subprocess.run(argv, capture_output=True, timeout=seconds, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return False
-        return done.returncode == 0 and (root / "in").exists() and not (beside / "out").exists()
+        except subprocess.TimeoutExpired:
+            return f"what was tried in it did not end within {seconds} s"
+        except OSError as error:
+            return f"it cannot be started: {error.strerror}"
+        if (beside / "out").exists():
+            return "what was tried in it could write outside the workspace"
+        if (root / "src" / "seen").exists():
+            return "what was tried in it could see orc's own records"
+        if done.returncode == 0 and (root / "src" / "in").exists():
+            return ""
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        return said[-1] if said else "what was tried in it could not write its workspace"
 
 
 def _scratch() -> str | None:

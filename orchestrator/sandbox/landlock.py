@@ -49,6 +49,8 @@ class Landlock:
     limits: Limits = field(default_factory=Limits)
     name: str = "landlock"
     has_gate: bool = False
+    instead: str = ""
+    """Why it is not bubblewrap, in words for a person."""
 
     @property
     def is_confining(self) -> bool:
@@ -109,6 +111,7 @@ class Landlock:
             "seccomp filter",
             f"limits: memory {self.limits.memory_bytes >> 30} GB a process, {self.limits.total}",
             "nothing new directly in a workspace that holds .orc, unless that is a link to elsewhere",
+            *([f"taken because of {self.instead}"] if self.instead else []),
         )
 
 
