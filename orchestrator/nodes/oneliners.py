@@ -100,7 +100,7 @@ def _forms(goal: str, root: Path, tools: Sequence[str]) -> list[Form]:
     """The forms in the order in which they are tried; none where the task is something else."""
     names = [name for name in named_in(goal) if (root / name).is_file()]
     writes_program = any(_PROGRAM.search(name) and not (root / name).exists() for name in named_in(goal))
-    is_code = any(_PROGRAM.search(name) for name in names)
+    is_code = asks_for_change(goal) and any(_PROGRAM.search(name) for name in names)
     about_machine = not names and not asks_for_change(goal) and _MACHINE.search(goal)
     about_log = _LOG.search(goal) and not asks_for_change(goal)
     if not (_WORK.search(goal) or about_machine or about_log) or writes_program or is_code:
