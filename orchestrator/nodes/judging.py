@@ -22,7 +22,7 @@ from orchestrator.nodes.grey import is_grey, reviewed
 from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unasked
 from orchestrator.nodes.messages import last_answer
 from orchestrator.nodes.taint import origins, thread_of, with_paths
-from orchestrator.safety.taint import LEAVES, concerns, is_own_temporary
+from orchestrator.safety.taint import ASKED, LEAVES, concerns, is_own_temporary
 from orchestrator.safety.verdict import STRICTNESS, Call, Judgement, Level, gravest
 from orchestrator.sandbox import no_way
 from orchestrator.state import Brief, SpecialistState, Verdict
@@ -104,7 +104,7 @@ def granted(situation: Situation, verdict: Verdict) -> tuple[str, ...] | None:
     effects = replace(situation.effects, network=True, targets=SHOWN)
     thread = thread_of(situation.brief, situation.done, situation.context)
     found = concerns(Call(call["name"], texts, effects, situation.brief["step"]["agent"]), judged, thread)
-    return () if any(finding.rule in LEAVES for finding in found) else hosts
+    return () if any(finding.rule in {*LEAVES, ASKED} for finding in found) else hosts
 
 
 def _hosts(brief: Brief, effects: Effects, context: Context) -> tuple[str, ...]:

@@ -236,14 +236,14 @@ def _starts_process(name: str, last: str) -> bool:
 
 
 _OTHER_TREE = re.compile(
-    r"\brm\(|rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
+    r"\brm\(|delete-directory|rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
 )
 _OTHER_DELETE = re.compile(
-    r"\bunlink|File\.delete|FileUtils\.(?:mv|rm|move|remove|cp)|\bremove\(|deleteSync|os\.remove|\brename\b"
+    r"\bunlink|delete-file|File\.delete|FileUtils\.(?:mv|rm|move|remove|cp)|\bremove\(|deleteSync|os\.remove|\brename\b"
 )
 _OTHER_SHELL = re.compile(
     r"\b(system|exec|execSync|spawn|spawnSync|popen|passthru|shell_exec|qx|execute|do shell script"
-    r"|spawn_async|shellescape|Open3|proc_open)\b|`|%x|\bopen3?\b.*\|"
+    r"|shell-command|call-process|spawn_async|shellescape|Open3|proc_open)\b|`|%x|\bopen3?\b.*\|"
 )
 _OTHER_NETWORK = re.compile(
     r"socket|fsockopen|stream_socket|https?[:.]|net/http|IO::Socket|fetch\(|LWP|TCPSocket|curl_|require\('net'\)",
@@ -260,6 +260,11 @@ _LITERAL = re.compile(
 _HOME = re.compile(
     r"Dir\.home|os\.homedir\(\)|homedir\(\)|ENV\[['\"]HOME['\"]\]|\$ENV\{['\"]?HOME['\"]?\}|process\.env\.HOME|getenv\(['\"]HOME['\"]\)"
 )
+_PRINTED = re.compile(
+    r"\b(print|puts|echo|say|warn|console\.log)[ (]+"
+    r"(?:'[^'\\]*(?:\\.[^'\\]*)*'|\"[^\"\\$#]*(?:\\.[^\"\\$#]*)*\")(?=\s*(?:[;)}\n]|$))"
+)
+"""A literal that is only printed: its words are no code."""
 _CALL = re.compile(r"\b(?:system|exec\w*|spawn\w*|popen\w*|passthru|shell_exec)\s*\(?\s*([^;)]*,[^;)]*)")
 """A call with its command in several literals."""
 
@@ -275,7 +280,7 @@ def _unescaped(match: re.Match[str]) -> str:
 def other(text: str) -> Signs:
     """Signs of a text in another language, by its words and its literals."""
     signs = Signs()
-    text = _HOME.sub('"~"', text)
+    text = _PRINTED.sub(r"\1 ", _HOME.sub('"~"', text))
     literals = [_unescaped(match) for match in _LITERAL.finditer(text)]
     targets = [
         item

@@ -105,7 +105,7 @@ def asks_for_help(arguments: list[str]) -> bool:
         return True
     *words, last = arguments or [""]
     return (
-        last in {"--help", "--usage"}
+        last in {"--help", "--usage", "-help"}
         and len(words) < 4
         and all(re.fullmatch(r"[a-z][a-z0-9:-]*", w) for w in words)
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PYTHON = re.compile(r"(python|pypy|ipython)[\d.]*$")
 _CODE = {"perl": "eE", "ruby": "e", "node": "ep", "nodejs": "ep", "deno": "e", "bun": "e", "php": "rBR"}
 _CODE |= {"lua": "e", "luajit": "e", "Rscript": "e", "R": "e", "julia": "eE", "tclsh": "", "osascript": "e"}
+_CODE |= {"emacs": "", "emacsclient": "e"}
 _CODE |= {"elixir": "e", "groovy": "e", "guile": "c", "racket": "e", "sbcl": "", "gawk": "", "scala": "e"}
 _FILES = {
     "go": "run",
@@ -124,7 +125,7 @@ def inline(examiner: Examiner, name: str, invocation: Invocation, subject: str) 
 def _given_code(arguments: list[str], letters: str) -> str | None:
     for at, argument in enumerate(arguments):
         found = letters and re.fullmatch(rf"-[A-Za-z]*[{letters}]", argument)
-        if found or argument in {"--eval", "--print", "eval"}:
+        if found or argument in {"--eval", "--print", "eval", "-eval", "--execute", "-execute"}:
             return "".join(arguments[at + 1 : at + 2])
         if argument.startswith(("--eval=", "--print=")):
             return argument.partition("=")[2]

@@ -147,6 +147,8 @@ _GRAVE = re.compile(
 def consequence(effect: str, text: str, scene: Scene, *, tree: bool = False) -> tuple[Level, str, Scope]:
     """Level, reason and scope of an effect (`delete`, `move`, `write`, `own`, `read`) on a target."""
     where = scope(text, scene)
+    if effect == "delete" and tree and _may_be_root(text, scene):
+        where = Scope.VITAL
     level = _level(effect, where, absolute(text, scene), tree=tree)
     verb = {
         "delete": "deletes",
@@ -156,6 +158,15 @@ def consequence(effect: str, text: str, scene: Scene, *, tree: bool = False) -> 
         "read": "reads",
     }[effect]
     return level, f"{verb} {where.value}", where
+
+
+_ROOT_IF_EMPTY = re.compile(rf"/*{UNKNOWN}/+\*?|/+{UNKNOWN}/*\*?")
+
+
+def _may_be_root(text: str, scene: Scene) -> bool:
+    """Whether a target is the root should a variable be empty that the script itself never sets."""
+    is_set = any(UNKNOWN in value for values in scene.values.values() for value in values)
+    return bool(_ROOT_IF_EMPTY.fullmatch(text)) and not is_set
 
 
 _OTHERS = {

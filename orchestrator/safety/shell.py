@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.safety import (
     embedded,
+    finds,
     interpreters,
     queries,
     reaching,
@@ -39,6 +40,7 @@ _PROGRAM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin")
 _EXISTS = re.compile(
     r"(\./)?(README|LICENSE|CHANGELOG|CONTRIBUTING|Makefile|Dockerfile|Cargo|pyproject|setup|package|tsconfig|go|"
     r"requirements|composer|Gemfile|Pipfile|poetry|\.env|\.gitignore|docker-compose|compose)(-lock)?(\.\w+)?"
+    r"|(\./)?((src|lib|app)/)?(app|main|index|server|config|settings|utils|models|views|routes|urls|style|notes)\.(?!log$)\w+"
 )
 """Files that a project is sure to have: what is written there replaces something."""
 _NAMES_ONLY = frozenset([
@@ -336,9 +338,12 @@ class Examiner:
         if name == "tee" and invocation.given is not None and not invocation.given.strip():
             found = [change._replace(loss="yes") for change in found]
         for effect, target, tree, loss in found:
-            self.change(effect, target, scene, tree=tree, subject=subject, loss=loss)
+            whole = (
+                f"{' '.join(invocation.piped)} | {subject}" if target.endswith(finds.SELECTED) else subject
+            )
+            self.change(effect, target, scene, tree=tree, subject=whole, loss=loss)
         if name == "find":
-            return self.find(invocation, subject) or bool(found)
+            return finds.actions(self, invocation, _shown(subject)) or bool(found)
         return bool(found)
 
     def network(self, name: str, invocation: Invocation, subject: str) -> bool:
@@ -357,31 +362,6 @@ class Examiner:
         if any(UNKNOWN in item for item in invocation.argv[1:]):
             self.add("net.carries", Level.ASK, "sends something that is not known before it runs", subject)
         return reaching.stays_here(invocation.argv[1:])
-
-    def find(self, invocation: Invocation, subject: str) -> bool:
-        """`find` with actions: they meet what lies below its starting points."""
-        arguments, scene = invocation.argv[1:], invocation.scene
-        starts, selective = targets.find_starts(arguments)
-        places = [
-            start.rstrip("/") + "/selected" if selective and scope(start, scene) is Scope.ROOT else start
-            for start in starts
-        ]
-        if "-delete" in arguments:
-            for place in places:
-                self.change("delete", place or "/", scene, tree=True, subject=subject)
-        for at, argument in enumerate(arguments):
-            if argument in {"-fprint", "-fprint0", "-fls", "-fprintf"}:
-                self.change("write", "".join(arguments[at + 1 : at + 2]), scene)
-        for argv in targets.find_commands(arguments):
-            for place in () if selective else places:
-                if any(change.effect == "write" for change in targets.changes(argv[0], argv[1:], self.book)):
-                    self.change("own", place, scene, tree=True, subject=subject)
-            for place in places:
-                filled = [item.replace(UNKNOWN, place) for item in argv]
-                self.walk.nested(Invocation(filled, scene.copy()))
-        return any(
-            item in arguments for item in ("-delete", "-exec", "-execdir", "-ok", "-okdir", "-fprint", "-fls")
-        )
 
     def reads(self, name: str, invocation: Invocation) -> bool:
         """Whether a command is known to change nothing."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from orchestrator.safety.rulebook import Book, Target, has, operands
+from orchestrator.safety.rulebook import Book, Target, has, operands, shortened
 from orchestrator.safety.verdict import Loss
 from orchestrator.safety.words import UNKNOWN
 
@@ -23,6 +23,7 @@ class Change(NamedTuple):
     loss: Loss
 
 
+_DOWNLOADERS = {"curl", "wget", "aria2c"}
 _FILTERS = {"-name", "-iname", "-path", "-regex", "-size", "-mtime", "-mmin", "-newer", "-empty", "-type"}
 
 
@@ -32,16 +33,26 @@ def changes(program: str, arguments: list[str], book: Book) -> list[Change]:
         arguments = ["-" + arguments[0], *arguments[1:]]
     found: list[Change] = []
     for entry in book.targets:
-        if program in entry.programs and _holds(entry, arguments):
+        if program in entry.programs and _holds(entry, program, arguments, book):
             tree = "always" in entry.tree or any(_given(option, arguments) for option in entry.tree)
             found += [
                 Change(entry.effect, path, tree, entry.loss)
                 for path in _paths(entry, program, arguments, book)
             ]
+    if program in _DOWNLOADERS:
+        found = [item._replace(loss="maybe") if _FRESH.search(item.target) else item for item in found]
     return found
 
 
-def _holds(entry: Target, arguments: list[str]) -> bool:
+def replaced(arguments: list[str]) -> str:
+    """A file that is named twice, the second time as the output: `convert a.png a.png`; empty for none."""
+    files = [item for item in arguments if re.fullmatch(r"[\w./-]+\.\w+", item) and item[0] != "-"]
+    return files[-1] if arguments[-1:] == files[-1:] and files[-1:] and files[-1] in files[:-1] else ""
+
+
+def _holds(entry: Target, program: str, arguments: list[str], book: Book) -> bool:
+    if entry.words and operands(program, arguments, book.values)[:1] != [entry.words]:
+        return False
     if any(has(option, arguments) for option in entry.unless):
         return False
     return not entry.only or any(_given(option, arguments) for option in entry.only)
@@ -51,11 +62,11 @@ def _given(option: str, arguments: list[str]) -> bool:
     """As `has`, but a letter counts with whatever follows it, such as `-i.bak`."""
     if len(option) == 2:
         return any(re.match(rf"-[A-Za-z0-9]*{re.escape(option[1])}", argument) for argument in arguments)
-    return has(option, arguments)
+    return has(option, arguments) or shortened(option, arguments)
 
 
 def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Iterator[str]:
-    found = operands(program, arguments, book.values)
+    found = operands(program, arguments, book.values)[bool(entry.words) :]
     if "--remove-files" in arguments and entry.effect == "delete":
         base = next((after for option, after in pairwise(arguments) if option in {"-C", "--directory"}), "")
         found = [posixpath.join(base, item) for item in found]
@@ -77,9 +88,15 @@ def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Ite
                 yield argument[len(prefix) :]
 
 
+_FRESH = re.compile(
+    r"(?i)(^|[/_.-])(new|copy|tmp|temp)(?![a-z])|\.(zip|t?gz|tar|bz2|xz|deb|rpm|iso|whl|jar|pdf)$"
+)
+"""Names under which a download hardly meets what is there already: archives, and what calls itself new."""
+
+
 def downloads(program: str, arguments: list[str]) -> list[str]:
     """Files that a program fetches: nobody knows what will be in them."""
-    if program not in {"curl", "wget", "aria2c"}:
+    if program not in _DOWNLOADERS:
         return []
     named = [
         after

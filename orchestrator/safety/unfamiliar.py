@@ -10,7 +10,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from orchestrator.safety import unwrap
+from orchestrator.safety import targets, unwrap
 from orchestrator.safety.familiar import name_speaks_of_loss, only_asks, orders_loss, speaks_of_loss
 from orchestrator.safety.scope import AT_HOME, Scope, scope
 from orchestrator.safety.verdict import Finding, Level
@@ -53,6 +53,8 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
             why = "is not among the commands known to be harmless"
             examiner.add("shell.not-known", Level.REVIEW, why, subject)
         _leads_out(examiner, arguments, scene)
+        if file := targets.replaced(arguments):
+            examiner.change("write", file, scene, subject=subject)
 
 
 def _outward_tool(examiner: Examiner, arguments: list[str], subject: str) -> None:
