@@ -11,6 +11,7 @@ import codecs
 import re
 from dataclasses import dataclass, field
 
+from orchestrator.safety.decoding import decoded
 from orchestrator.safety.words import UNKNOWN, ansi_c
 
 
@@ -237,9 +238,10 @@ def _starts_process(name: str, last: str) -> bool:
 
 _OTHER_TREE = re.compile(
     r"\brm\(|delete-directory|rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
+    r"|RemoveAll\b|removeItem|deleteRecursively|Directory\.Delete|deltree|unlink\([^)]*recursive"
 )
 _OTHER_DELETE = re.compile(
-    r"\bunlink|delete-file|File\.delete|FileUtils\.(?:mv|rm|move|remove|cp)|\bremove\(|deleteSync|os\.remove|\brename\b"
+    r"\bunlink|delete-file|File\.delete|FileUtils\.(?:mv|rm|move|remove|cp)|\bremove\(|deleteSync|os\.remove|\brename(?:Sync)?\b|os\.Remove\b|Files?\.[dD]elete\w*|\.delete\(\)"
 )
 _OTHER_SHELL = re.compile(
     r"\b(system|exec|execSync|spawn|spawnSync|popen|passthru|shell_exec|qx|execute|do shell script"
@@ -280,7 +282,7 @@ def _unescaped(match: re.Match[str]) -> str:
 def other(text: str) -> Signs:
     """Signs of a text in another language, by its words and its literals."""
     signs = Signs()
-    text = _PRINTED.sub(r"\1 ", _HOME.sub('"~"', text))
+    text = _PRINTED.sub(r"\1 ", _HOME.sub('"~"', decoded(text)))
     literals = [_unescaped(match) for match in _LITERAL.finditer(text)]
     targets = [
         item

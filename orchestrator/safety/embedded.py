@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.safety.verdict import Level
 from orchestrator.safety.walk import Invocation
-from orchestrator.safety.words import ansi_c
+from orchestrator.safety.words import Scene, ansi_c
 
 if TYPE_CHECKING:
     from orchestrator.safety.shell import Examiner
@@ -26,9 +26,26 @@ _PATTERNS = {
 }
 
 
+_WRITES = {
+    "awk gawk mawk nawk": r"\bprintf?\b[^;}|]*?>{1,2}\s*\"([^\"]+)\"",
+    "sed gsed": r"(?:^|[;{/\d$ gpI])w\s+(/?[\w.][\w./-]*)$",
+}
+"""Files that the script of a filter writes."""
+
+
+def writes(examiner: Examiner, name: str, arguments: list[str], scene: Scene, subject: str) -> None:
+    """Note the files that the script of a filter writes."""
+    for programs, pattern in _WRITES.items():
+        if name in programs.split():
+            for argument in arguments:
+                for file in re.findall(pattern, argument):
+                    examiner.change("write", file, scene, subject=subject)
+
+
 def run(examiner: Examiner, name: str, invocation: Invocation) -> bool:
     """Walk the commands that are written inside arguments; whether there were any."""
     found = False
+    writes(examiner, name, invocation.argv[1:], invocation.scene, " ".join(invocation.argv))
     for programs, pattern in _PATTERNS.items():
         if name not in programs.split():
             continue

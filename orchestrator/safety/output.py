@@ -7,6 +7,7 @@ import binascii
 import posixpath
 import re
 
+from orchestrator.safety.decoding import decoded
 from orchestrator.safety.words import UNKNOWN, Scene, ansi_c
 
 LONGEST = 64 * 1024
@@ -74,7 +75,7 @@ def _carried(argv: list[str]) -> list[str]:
 
 
 def _code_output(arguments: list[str]) -> str | None:
-    code = _PRINTS.fullmatch(" ".join(arguments))
+    code = _PRINTS.fullmatch(decoded(" ".join(arguments)))
     return ansi_c(code[2]) + "\n" if code else None
 
 

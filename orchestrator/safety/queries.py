@@ -53,6 +53,11 @@ _MONGO_CHANGE = re.compile(
 )
 
 
+def speaks_sql(program: str) -> bool:
+    """Whether a client takes statements as text."""
+    return program in _TEXT_OPTIONS
+
+
 def only_queries(program: str, arguments: list[str], given: str | None) -> bool:
     """Whether everything that the client is told to do is a query; False for other programs."""
     if program in {"mongosh", "mongo"}:

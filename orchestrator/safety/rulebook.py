@@ -222,7 +222,7 @@ def has(option: str, arguments: list[str]) -> bool:
     for argument in arguments:
         if argument == option or (option.startswith("-") and argument.startswith(option + "=")):
             return True
-        cluster = re.fullmatch("-[A-Za-z]", option) and re.match(r"-[A-Za-z0-9]*$", argument)
+        cluster = re.fullmatch("-[A-Za-z]", option) and re.match(r"-[A-Za-z0-9]{1,7}$", argument)
         if cluster and option[1] in argument[1:]:
             return True
     return False

@@ -54,7 +54,7 @@ _LOOSE = {"srv", "opt", "mnt", "media", "run"}
 """System folders whose content belongs to services and people: a part of it is not the machine."""
 _TEMPORARY = re.compile(r"/(var/)?tmp(/.*)?$")
 _SECRET = re.compile(
-    r"/\.(ssh|aws|gnupg|kube|docker|azure|netrc|pgpass|git-credentials|pypirc|npmrc|config/(gcloud|gh|rclone))(/|$)"
+    r"/\.(ssh(?!/(?:[^/]*\.pub|known_hosts)$)|aws|gnupg|kube|docker|azure|netrc|pgpass|git-credentials|pypirc|npmrc|config/(gcloud|gh|rclone))(/|$)"
     r"|/\.cargo/credentials|/etc/(g?shadow|sudoers)|/(id_(rsa|dsa|ecdsa|ed25519)|[^/]*\.(pem|key|p12|pfx))$"
     r"|/\.local/share/(keyrings|orchestrator)(/|$)"
 )

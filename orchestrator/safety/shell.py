@@ -60,7 +60,8 @@ _NAMES_ONLY = frozenset([
     "mkdir",
 ])
 """Programs that say nothing of what is in a file."""
-_FETCHERS = {"npx", "bunx", "pnpx", "uvx"}
+_FETCHERS = {"npx", "bunx", "pnpx", "uvx", "pipx"}
+_FETCHING = {"dlx", "x", "tool run"}
 _SENDERS = frozenset([
     "curl",
     "wget",
@@ -233,7 +234,12 @@ class Examiner:
         is_certain = asks or readers.is_certain(name, argv[1:], self.book)
         for rule in rules_for(name, argv[1:], invocation.given or "", self.book):
             is_question = is_certain and rule.id.startswith(_SERVICES)
-            is_question |= asked and rule.severity >= Level.ASK and rule.id.startswith(_SERVICES)
+            is_question |= (
+                asked
+                and not (rule.text and queries.speaks_sql(name))
+                and rule.severity >= Level.ASK
+                and rule.id.startswith(_SERVICES)
+            )
             is_question |= rule.id.startswith(_ASKABLE) and readers.asks_only(name, argv[1:], self.book)
             is_local = rule.id == "http.fetch" or name == "openssl"
             if is_question or (is_local and reaching.stays_here(argv[1:])):
@@ -297,7 +303,9 @@ class Examiner:
             if inner.wrapper.raised and (runs or not readers.entry(name, invocation.argv[1:], self.book)):
                 self.raised(name, known=bool(runs) and not self.findings[at:])
             known |= bool(runs)
-            if name in _FETCHERS and any(item.rule == "shell.not-known" for item in self.findings[before:]):
+            if (name in _FETCHERS or inner.wrapper.words in _FETCHING) and any(
+                item.rule == "shell.not-known" for item in self.findings[before:]
+            ):
                 why = "fetches and runs a package that is not among the known tools"
                 self.add("packages.runs-unknown", Level.ASK, why, " ".join(invocation.argv))
         for text in unwrap.texts_taken(name, invocation):
@@ -357,6 +365,8 @@ class Examiner:
         argv = invocation.argv[1:]
         if reaching.reaches(name, argv, self.book) and not reaching.stays_here(argv):
             self.reaches.append(subject)
+        if name == "openssl" and "s_client" in argv and invocation.piped and invocation.given is None:
+            self.add("net.carries", Level.ASK, "sends what it is given", subject)
         if name not in _SENDERS:
             return False
         if any(UNKNOWN in item for item in invocation.argv[1:]):

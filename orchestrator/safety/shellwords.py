@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def special(examiner: Examiner, name: str, invocation: Invocation) -> bool:
     """Follow a command of the shell, or one that only asks for help; False for any other."""
     arguments, scene = invocation.argv[1:], invocation.scene
-    if asks_for_help(arguments) and name not in unwrap.SHELLS:
+    by_letter = name == "git" or examiner.book.is_outward(name)
+    if asks_for_help(arguments, by_letter=by_letter) and name not in unwrap.SHELLS:
         examiner.inspects = False
         return True
     if name in {"cd", "pushd", "popd"}:
@@ -60,6 +61,9 @@ def _sets(name: str, arguments: list[str], invocation: Invocation) -> bool:
     if name == "printf" and arguments[:1] == ["-v"] and len(arguments) > 2:
         text = output_of(["printf", *arguments[2:]], None, scene)
         scene.assign(arguments[1], (UNKNOWN if text is None else text,))
+        return True
+    if name == "hash" and arguments[:1] == ["-p"] and len(arguments) > 2:
+        scene.values[f"alias {arguments[2]}"] = (arguments[1],)
         return True
     if name in {"read", "mapfile", "readarray", "getopts", "unset"}:
         variables = [item for item in arguments if not item.startswith("-")]

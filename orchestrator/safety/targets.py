@@ -39,6 +39,7 @@ def changes(program: str, arguments: list[str], book: Book) -> list[Change]:
                 Change(entry.effect, path, tree, entry.loss)
                 for path in _paths(entry, program, arguments, book)
             ]
+    found += [Change("write", disk, False, "yes") for disk in _written_disks(arguments)]
     if program in _DOWNLOADERS:
         found = [item._replace(loss="maybe") if _FRESH.search(item.target) else item for item in found]
     return found
@@ -86,6 +87,20 @@ def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Ite
         for prefix in entry.equals:
             if argument.startswith(prefix):
                 yield argument[len(prefix) :]
+
+
+_OUTPUT = re.compile(r"--?(o|O|out|output|outfile|output-document|dest|target|write|w)")
+DISK = re.compile(r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd)")
+
+
+def _written_disks(arguments: list[str]) -> Iterator[str]:
+    """Disks that an option names as the output, whatever the program is."""
+    for before, after in pairwise(["", *arguments]):
+        option, equals, value = after.partition("=")
+        if equals and _OUTPUT.fullmatch(option) and DISK.match(value):
+            yield value
+        elif DISK.match(after) and _OUTPUT.fullmatch(before):
+            yield after
 
 
 _FRESH = re.compile(

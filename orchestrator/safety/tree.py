@@ -65,3 +65,11 @@ def calls_itself_beside(name: str, body: Node) -> bool:
         if beside and name in programs(item):
             return True
     return False
+
+
+def starts_itself(body: object) -> bool:
+    """Whether a loop starts its own script again, beside itself."""
+    return any(
+        item.get("Background") and any(below.get("Param", {}).get("Value") == "0" for below in nodes(item))
+        for item in nodes(body)
+    )

@@ -30,7 +30,6 @@ _LENIENT = {
 }
 """Rules that call a program harmless by its name or first word."""
 _GUESSES = ("rm", "dd", "shred", "chmod", "chown", "mv", "find", "mkfs", "wipefs")
-_DISK = re.compile(r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd)")
 _WRITES_DISK = re.compile(r"^-(w|f|F|y|d|e|E|O|L|U|x|X|-force|-yes|-write|-format|-delete|-repair)")
 
 
@@ -40,7 +39,7 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
     if name in unwrap.SHELLS and not arguments:
         return  # a shell that is given nothing to run
     grave = speaks_of_loss(arguments) or name_speaks_of_loss(argv[0], arguments, loosely=True)
-    if any(map(_DISK.match, arguments)) and not only_asks(arguments):
+    if any(map(targets.DISK.match, arguments)) and not only_asks(arguments):
         level = Level.DENY if grave or any(map(_WRITES_DISK.match, arguments)) else Level.ASK
         examiner.add("disk.not-known", level, "an unfamiliar command that is given a disk", subject)
     elif examiner.book.is_outward(name) and arguments:

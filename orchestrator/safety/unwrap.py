@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from orchestrator.safety.rulebook import Book, Wrapper, begins, operands
+from orchestrator.safety.scope import absolute
 from orchestrator.safety.targets import find_starts
+from orchestrator.safety.timetables import timed
 from orchestrator.safety.walk import Invocation
 from orchestrator.safety.words import UNKNOWN, Scene
 
@@ -81,9 +83,10 @@ def _one(wrapper: Wrapper, program: str, invocation: Invocation, book: Book) -> 
         return Inner(wrapper, script=" ".join(rest) if rest else invocation.given)
     if wrapper.input and "--dry-run" in arguments:
         return Inner(wrapper)
-    if wrapper.input and program == "parallel" and (not rest or rest[0].startswith(":::")):
-        lines = rest[1:] if rest else [invocation.given or UNKNOWN]
-        return Inner(wrapper, script="\n".join(lines))
+    if wrapper.input and program == "parallel":
+        script = _parallel(rest, invocation)
+        if script is not None:
+            return Inner(wrapper, script=script)
     if wrapper.input:
         return Inner(wrapper, argv=tuple(_with_input(rest, arguments, invocation)))
     return Inner(wrapper, argv=tuple(rest))
@@ -154,12 +157,22 @@ def _script(wrapper: Wrapper, rest: list[str], invocation: Invocation) -> Inner:
     return Inner(wrapper, file=rest[0], positional=tuple(rest[1:]), blind=is_blind)
 
 
+def _parallel(rest: list[str], invocation: Invocation) -> str | None:
+    """The script that `parallel` runs: it reads its words as a shell does, and puts each argument in."""
+    at = next((at for at, item in enumerate(rest) if item.startswith(":::")), None)
+    if not rest or at == 0:
+        return "\n".join(rest[1:] if rest else [invocation.given or UNKNOWN])
+    if at is None:
+        return None
+    command = " ".join(rest[:at])
+    command = command if "{" in command else command + " {}"
+    items = [item for item in rest[at + 1 :] if not item.startswith(":::")]
+    return "\n".join(re.sub(r"\{\d*[./]*\}", lambda _, item=item: item, command) for item in items)  # type: ignore[misc]
+
+
 def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -> list[str]:
     if not rest:
         return []
-    if ":::" in rest:
-        at = rest.index(":::")
-        return [*rest[:at], *rest[at + 1 :]]
     if invocation.given is not None:
         by_line = "-I" in arguments or any(item.startswith("-I") for item in arguments)
         extra = invocation.given.splitlines() if by_line else invocation.given.split()
@@ -186,9 +199,13 @@ def texts_taken(program: str, invocation: Invocation) -> list[str]:
     """The commands that such a program gets, by its input or by a file that the script made."""
     if program not in _TAKERS:
         return []
-    scripts = invocation.scene.scripts
-    files = [scripts[item] for item in invocation.argv[1:] if item.startswith("/dev/fd/") and item in scripts]
-    return [_taken(program, text) for text in (*files, invocation.given) if text]
+    scene, arguments = invocation.scene, invocation.argv[1:]
+    named = [item for item in arguments if item.startswith("/dev/fd/")]
+    if program in {"make", "gmake"}:
+        named += ["GNUmakefile", "makefile", "Makefile"]
+    files = [scene.scripts.get(absolute(item, scene)) for item in named]
+    shells = [item.removeprefix("SHELL=") for item in arguments if item.startswith("SHELL=")]
+    return [*shells, *(_taken(program, text) for text in (*files, invocation.given) if text)]
 
 
 def _taken(program: str, given: str) -> str:
@@ -196,10 +213,7 @@ def _taken(program: str, given: str) -> str:
     given = re.sub(r"(?m)^!", "", given) if program in {"ed", "ftp", "sftp"} else given
     lines = given.split("\n")
     if program == "crontab":
-        return "\n".join(
-            re.sub(r"^\s*(@\w+|([\d*/,\-]+|[A-Za-z]{3})(\s+([\d*/,\-]+|[A-Za-z]{3})){4})\s+(?=\S)", "", line)
-            for line in lines
-        )
+        return timed(given)
     if program in {"make", "gmake"}:
         return "\n".join(line.lstrip("\t@-+ ") for line in lines if line.startswith("\t"))
     return given

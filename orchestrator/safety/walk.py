@@ -21,7 +21,8 @@ from orchestrator.safety.syntax import (
     parse,
     substitutions,
 )
-from orchestrator.safety.tree import as_word, assigned, calls_itself_beside, names, programs
+from orchestrator.safety.timetables import timed
+from orchestrator.safety.tree import as_word, assigned, calls_itself_beside, names, programs, starts_itself
 from orchestrator.safety.words import SPLIT, UNKNOWN, Output, Scene, document, fields, flat, single
 
 DEEPEST = 24
@@ -45,7 +46,7 @@ class Invocation:
 
 
 _RUNS_BY_ITSELF = re.compile(
-    r"/etc/(cron\.(daily|hourly|weekly|monthly)|profile|rc\.local|init\.d)|.*/\.(bashrc|profile|zshrc)$"
+    r"/etc/(cron\.(daily|hourly|weekly|monthly|d)/|crontab|profile|rc\.local|init\.d)|.*/\.(bashrc|profile|zshrc)$"
 )
 _RUN_LATER = re.compile(
     r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF|LESSOPEN|LESSCLOSE|BASH_ENV)$"
@@ -161,7 +162,7 @@ class Walk:
                 before = scene.scripts.get(path, "") if operator == ">>" else ""
                 scene.scripts[path] = before + (text if text is not None else UNKNOWN)
                 if text and _RUNS_BY_ITSELF.match(path) and UNKNOWN not in text:
-                    self.script(text, scene.copy())
+                    self.script(timed(text, has_user=True), scene.copy())
                 text = ""
         return text
 
@@ -242,7 +243,7 @@ class Walk:
             values: tuple[str, ...] = (SPLIT.join(flat(elements, scene, self.inner(scene))),)
         else:
             values = single(node.get("Value"), scene, self.inner(scene)) if node.get("Value") else ("",)
-        if node.get("Append") or node.get("Index"):
+        if (node.get("Append") or node.get("Index")) and scene.name(name) in scene.values:
             between = SPLIT if node.get("Array") else ""
             values = tuple(old + between + new for old in scene.value(name) for new in values)
         scene.assign(name, values)
@@ -250,6 +251,9 @@ class Walk:
             for value in values:
                 if UNKNOWN not in value:
                     self.script(scene.scripts.get(value, value.lstrip("|- ")), scene.copy())
+        for value in values if re.fullmatch(r"PS[0-4]", name) else ():
+            if "$(" in value or "`" in value:
+                self.script(": " + value, scene.copy())
 
     def _declclause(self, node: Node, scene: Scene, *_: object) -> str:
         options = flat(
@@ -324,6 +328,8 @@ class Walk:
         return None
 
     def _whileclause(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        if starts_itself(node.get("Do")):
+            self.judge.forbid("shell.fork-bomb", "starts itself again and again until the machine stops")
         for name in assigned(node):
             scene.values[name] = (UNKNOWN,)
         self._branch([*(node.get("Cond") or []), *(node.get("Do") or [])], scene, given, piped)
