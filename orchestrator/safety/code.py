@@ -140,6 +140,8 @@ def _dotted(node: ast.expr, known: dict[str, str]) -> str:
         return f"{below}.{node.attr}"
     if isinstance(node, ast.Call):
         called = _dotted(node.func, known)
+        if called == "getattr" and len(node.args) > 1:
+            return f"{_dotted(node.args[0], known)}.{_text(node.args[1], {})}"
         if called in {"__import__", "importlib.import_module"} and node.args:
             return _text(node.args[0], {})
         return called + "()"
@@ -186,6 +188,10 @@ def _computed(node: ast.Call, name: str, texts: dict[str, str]) -> str:
             return chr(int(first))
         if name == "join" and isinstance(node.args[0], ast.List | ast.Tuple) and UNKNOWN not in below:
             return below.join(_text(item, texts) for item in node.args[0].elts)
+        if name == "map" and ast.unparse(node.args[0]) == "chr" and isinstance(node.args[1], ast.List):
+            return "".join(chr(int(_text(item, texts))) for item in node.args[1].elts)
+        if name == "join" and isinstance(node.args[0], ast.Call) and not below:
+            return first
     except (ValueError, IndexError, UnicodeError):
         return UNKNOWN
     return {"decode": below, "encode": below, "lower": below.lower(), "upper": below.upper()}.get(
@@ -204,6 +210,8 @@ def _call(node: ast.Call, name: str, texts: dict[str, str], signs: Signs) -> Non
         signs.changes.append(("delete", target, True))
     elif name in _DELETES:
         signs.changes.append(("delete", target, False))
+    elif last in {"rename", "replace"} and len(node.args) == 1 and not node.keywords:
+        signs.changes.append(("delete", _text(getattr(node.func, "value", None), texts), False))
     elif last in {"unlink", "rmdir"} and isinstance(node.func, ast.Attribute):
         signs.changes.append(("delete", _text(node.func.value, texts), False))
     elif last in {"write_text", "write_bytes"} and isinstance(node.func, ast.Attribute):
@@ -237,15 +245,16 @@ def _starts_process(name: str, last: str) -> bool:
 
 
 _OTHER_TREE = re.compile(
-    r"\brm\(|delete-directory|rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
+    r"\brm\(|delete-directory|file\s+delete|rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
     r"|RemoveAll\b|removeItem|deleteRecursively|Directory\.Delete|deltree|unlink\([^)]*recursive"
 )
 _OTHER_DELETE = re.compile(
-    r"\bunlink|delete-file|File\.delete|FileUtils\.(?:mv|rm|move|remove|cp)|\bremove\(|deleteSync|os\.remove|\brename(?:Sync)?\b|os\.Remove\b|Files?\.[dD]elete\w*|\.delete\(\)"
+    r"\bunlink|delete-file|File\.delete|FileUtils\.(?:mv|rm|move|remove|cp)|\bremove\(|deleteSync|os\.remove"
+    r"|\brename(?:Sync)?\b|os\.Remove\b|Files?\.[dD]elete\w*|\.delete\(\)"
 )
 _OTHER_SHELL = re.compile(
-    r"\b(system|exec|execSync|spawn|spawnSync|popen|passthru|shell_exec|qx|execute|do shell script"
-    r"|shell-command|call-process|spawn_async|shellescape|Open3|proc_open)\b|`|%x|\bopen3?\b.*\|"
+    r"\b(system|exec|execSync|execFile(?:Sync)?|fork|spawn|spawnSync|popen|passthru|shell_exec"
+    r"|qx|execute|do shell script|shell-command|call-process|spawn_async|shellescape|Open3|proc_open)\b|`|%x|\bopen3?\b.*\|"
 )
 _OTHER_NETWORK = re.compile(
     r"socket|fsockopen|stream_socket|https?[:.]|net/http|IO::Socket|fetch\(|LWP|TCPSocket|curl_|require\('net'\)",
@@ -255,7 +264,7 @@ _OTHER_WRITE = re.compile(
     r"writeFile|appendFile|truncate|File\.(write|open)|open\s*\(?\s*\w+\s*,\s*['\"]\+?>|file_put_contents|fopen"
 )
 _LITERAL = re.compile(
-    r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|`([^`]*)`|(?:qx|%x|qw)?[\[{(]([^\[\](){}'\"]+)[\])}]"
+    r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|`([^`]*)`|(?:q[xwq]?|%[xqw])?[\[{(]([^\[\](){}'\"]+)[\])}]"
 )
 
 
@@ -267,6 +276,7 @@ _PRINTED = re.compile(
     r"(?:'[^'\\]*(?:\\.[^'\\]*)*'|\"[^\"\\$#]*(?:\\.[^\"\\$#]*)*\")(?=\s*(?:[;)}\n]|$))"
 )
 """A literal that is only printed: its words are no code."""
+_TCL_DELETE = re.compile(r"\bfile\s+delete\s+(?:-force\s+|--\s+)*([^\s;\]\"]+)")
 _CALL = re.compile(r"\b(?:system|exec\w*|spawn\w*|popen\w*|passthru|shell_exec)\s*\(?\s*([^;)]*,[^;)]*)")
 """A call with its command in several literals."""
 
@@ -279,11 +289,17 @@ def _unescaped(match: re.Match[str]) -> str:
     )
 
 
+def _evaluated(text: str) -> list[str]:
+    """What follows each `eval`."""
+    return [text[match.end() :] for match in re.finditer(r"\beval\b[\s(]*", text)]
+
+
 def other(text: str) -> Signs:
     """Signs of a text in another language, by its words and its literals."""
     signs = Signs()
     text = _PRINTED.sub(r"\1 ", _HOME.sub('"~"', decoded(text)))
-    literals = [_unescaped(match) for match in _LITERAL.finditer(text)]
+    text += "".join("\n" + _unescaped(match) for match in map(_LITERAL.match, _evaluated(text)) if match)
+    literals = [_unescaped(match).lstrip("+<> ") for match in _LITERAL.finditer(text)]
     targets = [
         item
         for item in literals
@@ -297,6 +313,7 @@ def other(text: str) -> Signs:
     ):
         if pattern.search(text):
             signs.changes += [(effect, item, tree) for item in targets or [UNKNOWN]]
+    signs.changes += [("delete", match[1], True) for match in _TCL_DELETE.finditer(text)]
     if _OTHER_SHELL.search(text):
         signs.scripts += [
             item for item in literals if set(item.strip()) & set(" {$;|&<") or item.isalpha()

@@ -52,6 +52,8 @@ def run(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         arguments = invocation.argv[1:]
         if "awk" in name and any("system" in item for item in arguments):
             pattern += r"|^\w+=(\S+\s.+)"
+        if "awk" in name:
+            arguments = [re.sub(r'(?<!\\)"\s+"', "", argument) for argument in arguments]
         for argument in arguments:
             for script in filter(None, re.findall(pattern, argument)):
                 script = "".join(script) if isinstance(script, tuple) else script

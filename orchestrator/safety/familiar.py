@@ -112,9 +112,14 @@ def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = Fals
     return bool(_NAME.match(re.split(r"(?<=[a-z])[-_.](?=\w)", name)[0]))
 
 
+_UNPLAIN = re.compile(r"[^\w-]")
+
+
 def asks_for_help(arguments: list[str], *, by_letter: bool = False) -> bool:
     """Whether a command does no more than print its help or version; `by_letter`: `-h` asks for it, too."""
     if arguments in (["--version"], ["--help"], ["-V"], ["-help"], ["-version"]):
+        return True
+    if arguments[:1] in (["-help"], ["--help"]) and not any(map(_UNPLAIN.search, arguments)):
         return True
     *words, last = arguments or [""]
     return (

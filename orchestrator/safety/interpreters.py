@@ -94,6 +94,8 @@ _MODULES = frozenset([
 _OWN_NAMES = {"pre_commit": "pre-commit", "django": "django-admin", "sphinx": "sphinx-build"}
 
 
+_CHECKS = (("-c", "perl", "ruby"), ("-l", "php"), ("--check", "node", "nodejs"))
+"""Options by which an interpreter only looks at the form of a file."""
 _FORKS = re.compile(r"fork\W*\bwhile\b|(while|loop|for)\b[^\n;]*[:{;)]\s*(os\.|Process\.)?fork\b")
 SHELL_SETUP = re.compile(
     r"/bin/activate$|/\.(bashrc|bash_profile|profile|zshrc|nvm/nvm\.sh|cargo/env|asdf/asdf\.sh|sdkman/bin/[\w-]+\.sh)$"
@@ -178,6 +180,8 @@ def _file(examiner: Examiner, name: str, invocation: Invocation) -> bool:
     written = invocation.scene.scripts.get(absolute(file, invocation.scene))
     if written is not None:
         inspect(examiner, written, invocation.scene, file, python=bool(_PYTHON.match(name)))
+        return True
+    if {name: option for option, *names in _CHECKS for name in names}.get(name) in invocation.argv:
         return True
     after = invocation.argv[invocation.argv.index(file) + 1 :] if file in invocation.argv else found[1:]
     script_file(examiner, file, after, invocation.scene)

@@ -144,11 +144,16 @@ _GRAVE = re.compile(
 """Without one of these the machine does not start, or nobody gets in."""
 
 
+_WAY_IN = re.compile(r"/etc/ssh(/(sshd_config|ssh_host_[^/]*|[^/]*\*))?$")
+"""Without these nobody gets in from elsewhere."""
+
+
 def consequence(effect: str, text: str, scene: Scene, *, tree: bool = False) -> tuple[Level, str, Scope]:
     """Level, reason and scope of an effect (`delete`, `move`, `write`, `own`, `read`) on a target."""
     where = scope(text, scene)
     if effect == "delete" and tree and _may_be_root(text, scene):
         where = Scope.VITAL
+    tree = tree or (where is Scope.SYSTEM and _ALL.search(text) is not None)
     level = _level(effect, where, absolute(text, scene), tree=tree)
     verb = {
         "delete": "deletes",
@@ -160,13 +165,16 @@ def consequence(effect: str, text: str, scene: Scene, *, tree: bool = False) -> 
     return level, f"{verb} {where.value}", where
 
 
-_ROOT_IF_EMPTY = re.compile(rf"/*{UNKNOWN}/+\*?|/+{UNKNOWN}/*\*?")
+_ROOT_IF_EMPTY = re.compile(rf"/*{UNKNOWN}/+\*?")
+_AT_TOP = re.compile(rf"/+{UNKNOWN}/*\*?")
+_ALL = re.compile(r"/\*$")
+"""How a target ends that is everything in a folder."""
 
 
 def _may_be_root(text: str, scene: Scene) -> bool:
-    """Whether a target is the root should a variable be empty that the script itself never sets."""
+    """Whether a target is a folder of the root, or the root should a variable be empty that is never set."""
     is_set = any(UNKNOWN in value for values in scene.values.values() for value in values)
-    return bool(_ROOT_IF_EMPTY.fullmatch(text)) and not is_set
+    return bool(_AT_TOP.fullmatch(text) or (_ROOT_IF_EMPTY.fullmatch(text) and not is_set))
 
 
 _OTHERS = {
@@ -194,6 +202,7 @@ def _level(effect: str, where: Scope, path: str, *, tree: bool) -> Level:
     if where is Scope.SYSTEM:
         top = path.split("/")[1]
         grave = (tree and effect != "write" and top not in _LOOSE) or _GRAVE.match(path)
+        grave = grave or (effect in {"delete", "move"} and _WAY_IN.match(path))
         return Level.DENY if grave else Level.ASK
     return Level.ASK
 

@@ -199,7 +199,9 @@ class Examiner:
             self.change("read", target, scene)
         else:
             losses: dict[str, Loss] = {">>": "no", "&>>": "no", ">|": "yes", "<>": "no"}
-            self.change("write", target, scene, loss=losses.get(operator, "maybe"))
+            # No file is the machine or a system folder: such a target stands for what lies in it.
+            whole = scope(target, scene) is Scope.VITAL
+            self.change("write", target, scene, tree=whole, loss=losses.get(operator, "maybe"))
 
     def emptied(self, target: str, scene: Scene) -> None:
         """A redirection that leaves nothing of what was in the file."""
@@ -262,7 +264,8 @@ class Examiner:
         if folder in {"/etc/init.d", "/etc/rc.d"}:
             self.walk.nested(Invocation(["service", name, *arguments], scene))
             return name, True
-        if not folder and name.endswith((".py", ".sh", ".rb", ".js")):
+        is_script = name.endswith((".py", ".sh", ".rb", ".js")) and not self.book.is_outward(name)
+        if not folder and is_script:
             folder, text = ".", "./" + text
         if not folder or folder in _PROGRAM_FOLDERS:
             return name.lower() if name.isupper() and len(name) > 1 else name, True
@@ -272,7 +275,7 @@ class Examiner:
         elif where is Scope.INSIDE:
             interpreters.script_file(self, text, arguments, scene)
         if absolute(text, scene) in scene.scripts:
-            self.walk.script(scene.scripts[absolute(text, scene)], scene.copy())
+            self.walk.script(scene.scripts[absolute(text, scene)], scene.copy(positional=arguments))
         return name, False
 
     def secret(self, argument: str, scene: Scene, subject: str) -> None:
@@ -341,6 +344,11 @@ class Examiner:
         found = targets.changes(name, arguments, self.book)
         for file in arguments if name == "tee" else ():
             scene.scripts[absolute(file, scene)] = UNKNOWN if invocation.given is None else invocation.given
+        if copied := targets.copies(name, arguments):
+            source, copy = copied
+            text = f'{source} "$@"' if posixpath.dirname(source) in _PROGRAM_FOLDERS else None
+            text = text or scene.scripts.get(absolute(source, scene))
+            scene.scripts |= {absolute(copy, scene): text} if text else {}
         for file in targets.downloads(name, arguments):
             scene.scripts[absolute(file, scene)] = UNKNOWN
         if name == "tee" and invocation.given is not None and not invocation.given.strip():

@@ -31,7 +31,7 @@ def special(examiner: Examiner, name: str, invocation: Invocation) -> bool:
     elif name in {".", "source"}:
         _source(examiner, arguments, invocation)
     elif name in {"alias", "trap"}:
-        for item in arguments if name == "alias" else arguments[:1]:
+        for item in arguments if name == "alias" else [word for word in arguments if word != "--"][:1]:
             short, _, script = item.partition("=") if name == "alias" else ("", "", item.strip("-"))
             if short:
                 _alias(examiner, short, script, scene)
@@ -54,8 +54,12 @@ def _alias(examiner: Examiner, short: str, script: str, scene: Scene) -> None:
 def _sets(name: str, arguments: list[str], invocation: Invocation) -> bool:
     """Commands that set variables to what nobody knows yet, or the script's own arguments."""
     scene = invocation.scene
-    if name == "set" and "--" in arguments:
-        given = arguments[arguments.index("--") + 1 :]
+    if name == "unset":
+        for variable in arguments:
+            scene.assign(variable, ("",))
+        return True
+    if name == "set" and ("--" in arguments or (arguments[:1] and arguments[0][:1] not in "-+")):
+        given = arguments[arguments.index("--") + 1 :] if "--" in arguments else arguments
         scene.positional = given if scene.certain or scene.positional is None else None
         return True
     if name == "printf" and arguments[:1] == ["-v"] and len(arguments) > 2:
@@ -65,12 +69,14 @@ def _sets(name: str, arguments: list[str], invocation: Invocation) -> bool:
     if name == "hash" and arguments[:1] == ["-p"] and len(arguments) > 2:
         scene.values[f"alias {arguments[2]}"] = (arguments[1],)
         return True
-    if name in {"read", "mapfile", "readarray", "getopts", "unset"}:
+    if name in {"read", "mapfile", "readarray", "getopts"}:
         variables = [item for item in arguments if not item.startswith("-")]
         lines = tuple((invocation.given or "").splitlines())
         known = name == "read" and len(variables) == 1 and 0 < len(lines) <= MOST
         if name in {"mapfile", "readarray"} and invocation.given is not None:
             lines, known = (SPLIT.join(lines),), True
+        if name == "read" and invocation.given is None and (places := unwrap.found_by(invocation.piped)):
+            lines, known = tuple(places), len(variables) == 1
         for variable in variables:
             scene.values[scene.name(variable)] = lines if known else (UNKNOWN,)
         return True

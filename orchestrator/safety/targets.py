@@ -39,6 +39,7 @@ def changes(program: str, arguments: list[str], book: Book) -> list[Change]:
                 Change(entry.effect, path, tree, entry.loss)
                 for path in _paths(entry, program, arguments, book)
             ]
+    found = [change for change in map(_elsewhere, found) if change]
     found += [Change("write", disk, False, "yes") for disk in _written_disks(arguments)]
     if program in _DOWNLOADERS:
         found = [item._replace(loss="maybe") if _FRESH.search(item.target) else item for item in found]
@@ -93,6 +94,15 @@ _OUTPUT = re.compile(r"--?(o|O|out|output|outfile|output-document|dest|target|wr
 DISK = re.compile(r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd)")
 
 
+def _elsewhere(change: Change) -> Change | None:
+    """A change on another machine counts where it is ruin there too: its root, its homes; None otherwise."""
+    host = re.fullmatch(r"[\w.@-]+:{1,2}(/.*|)", change.target)
+    if not host:
+        return change
+    is_root = re.fullmatch(r"/+((home|root|etc|usr|var|boot|bin|lib)/*)?(\*)?", host[1])
+    return change._replace(target=host[1]) if is_root else None
+
+
 def _written_disks(arguments: list[str]) -> Iterator[str]:
     """Disks that an option names as the output, whatever the program is."""
     for before, after in pairwise(["", *arguments]):
@@ -120,6 +130,12 @@ def downloads(program: str, arguments: list[str]) -> list[str]:
     ]
     urls = [item for item in arguments if "/" in item and not item.startswith("-")]
     return [item for item in named if item not in urls] + [url.rpartition("/")[2] for url in urls]
+
+
+def copies(program: str, arguments: list[str]) -> tuple[str, str] | None:
+    """The file that a command copies or links, and the new name; None for several, or another command."""
+    files = [item for item in arguments if not item.startswith("-")]
+    return (files[0], files[1]) if program in {"cp", "ln", "mv", "install"} and len(files) == 2 else None
 
 
 def find_starts(words: list[str]) -> tuple[list[str], bool]:

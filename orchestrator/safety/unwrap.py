@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -179,16 +180,22 @@ def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -
     elif invocation.piped[:1] == ("ls",) and not set(invocation.piped) & {"sed", "awk", "cut", "tr"}:
         words = [word for word in invocation.piped[1:] if not word.startswith("-") and "grep" not in word]
         extra = [(word.rstrip("/") + "/") for word in words[:1] if word] or ["./"]
-    elif "find" in invocation.piped:
-        words = list(invocation.piped[invocation.piped.index("find") + 1 :])
-        starts, selective = find_starts(words)
-        extra = [start.rstrip("/") + ("/selected" if selective else "/") for start in starts]
+    elif extra := found_by(invocation.piped):
+        pass
     else:
         extra = [UNKNOWN]
     mark = next((arguments[at + 1] for at, item in enumerate(arguments[:-1]) if item == "-I"), "{}")
     if any(mark in item for item in rest):
         return [item.replace(mark, extra[0] if extra else "") for item in rest]
     return [*rest, *extra]
+
+
+def found_by(piped: tuple[str, ...]) -> list[str]:
+    """Where the paths lie that a `find` in the pipe prints; empty without one."""
+    if "find" not in piped:
+        return []
+    starts, selective = find_starts(list(piped[piped.index("find") + 1 :]))
+    return [start.rstrip("/") + ("/selected" if selective else "/") for start in starts]
 
 
 _TAKERS = frozenset({"at", "batch", "crontab", "make", "gmake", "sg", "newgrp", "ed", "ftp", "sftp"})
@@ -236,6 +243,10 @@ def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
     changes: dict[str, object] = {}
     if inner.positional is not None:
         changes["positional"] = list(inner.positional)
+    program = posixpath.basename(invocation.argv[0])
+    set_here = dict(item.split("=", 1) for item in invocation.argv[1:] if re.match(r"[A-Za-z_]\w*=", item))
+    if program in _OWN_SETTINGS and set_here:
+        changes["values"] = {**scene.values, **{name: (value,) for name, value in set_here.items()}}
     if inner.own_name:
         changes["values"] = {**scene.values, "0": (inner.own_name,)}
     if inner.wrapper.remote:

@@ -21,7 +21,7 @@ from orchestrator.safety.syntax import (
     parse,
     substitutions,
 )
-from orchestrator.safety.timetables import timed
+from orchestrator.safety.timetables import runs_later
 from orchestrator.safety.tree import as_word, assigned, calls_itself_beside, names, programs, starts_itself
 from orchestrator.safety.words import SPLIT, UNKNOWN, Output, Scene, document, fields, flat, single
 
@@ -45,9 +45,6 @@ class Invocation:
     """Names of the variables set for it alone."""
 
 
-_RUNS_BY_ITSELF = re.compile(
-    r"/etc/(cron\.(daily|hourly|weekly|monthly|d)/|crontab|profile|rc\.local|init\.d)|.*/\.(bashrc|profile|zshrc)$"
-)
 _RUN_LATER = re.compile(
     r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF|LESSOPEN|LESSCLOSE|BASH_ENV)$"
 )
@@ -126,7 +123,7 @@ class Walk:
         command = node.get("Cmd") or {}
         if node.get("Background"):
             scene = scene.copy()
-        targets = []
+        targets, inputs = [], []
         for redirect in node.get("Redirs") or []:
             operator = redirect["Op"]
             if operator in {"<<", "<<-"}:
@@ -140,6 +137,7 @@ class Walk:
                     if operator == "<":
                         given = "" if target == "/dev/null" else scene.scripts.get(self.path(target, scene))
                         piped = (*piped, "<")
+                        inputs.append(target)
         self.steps += 1
         late = self.ends and time.monotonic() > self.ends
         if late or self.depth >= DEEPEST or self.steps > MOST_STEPS:
@@ -148,7 +146,7 @@ class Walk:
         self.depth += 1
         text = self.command(command, scene, given, piped)
         self.depth -= 1
-        return self.written(text, targets, (*programs(node), *piped), scene)
+        return self.written(text, targets, (*programs(node), *piped, *inputs), scene)
 
     def written(
         self, text: str | None, targets: list[tuple[str, str]], own: tuple[str, ...], scene: Scene
@@ -161,8 +159,8 @@ class Walk:
                 path = self.path(target, scene)
                 before = scene.scripts.get(path, "") if operator == ">>" else ""
                 scene.scripts[path] = before + (text if text is not None else UNKNOWN)
-                if text and _RUNS_BY_ITSELF.match(path) and UNKNOWN not in text:
-                    self.script(timed(text, has_user=True), scene.copy())
+                if text and UNKNOWN not in text and (later := runs_later(path, text)):
+                    self.script(later, scene.copy())
                 text = ""
         return text
 
@@ -206,7 +204,9 @@ class Walk:
         for way in fields(words[0], scene, inner):
             argv = way + rest
             if argv:
-                text = self._run(Invocation(argv, scene, given, piped, names(node)))
+                text = self._run(Invocation(argv, own if names(node) else scene, given, piped, names(node)))
+        if words and names(node):
+            scene.takes_over(own, names(node))
         return text
 
     def nested(self, invocation: Invocation) -> None:

@@ -58,6 +58,12 @@ class Scene:
         mine["functions"] = dict(self.functions)
         return Scene(**mine)
 
+    def takes_over(self, other: Scene, but: tuple[str, ...]) -> None:
+        """Keep what a command did to its own copy of the scene, but not the variables set for it alone."""
+        mine = {name: self.values[name] for name in but if name in self.values}
+        self.values = {name: value for name, value in other.values.items() if name not in but} | mine
+        self.cwd, self.positional, self.functions = other.cwd, other.positional, other.functions
+
     def name(self, variable: str) -> str:
         """The variable that a name stands for, through references."""
         for _ in range(8):
