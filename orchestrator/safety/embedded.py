@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.safety.verdict import Level
 from orchestrator.safety.walk import Invocation
-from orchestrator.safety.words import Scene, ansi_c
+from orchestrator.safety.words import UNKNOWN, Scene, ansi_c
 
 if TYPE_CHECKING:
     from orchestrator.safety.shell import Examiner
@@ -26,6 +26,18 @@ _PATTERNS = {
 }
 
 
+def _put_together(script: str, given: str | None) -> str:
+    """The script of an `awk`, with texts side by side as one, and fields as far as they are known."""
+    line = (given or "").strip()
+    fields = dict(enumerate([line, *line.split()]))
+
+    def field(match: re.Match[str]) -> str:
+        known = fields.get(int(match[1]), "") if match[1].isdigit() else ""
+        return (known or UNKNOWN) + '"'
+
+    return re.sub(r'"\s*\$(\d+|NF)(?=\s*[)|"])', field, re.sub(r'(?<!\\)"\s+"', "", script))
+
+
 _WRITES = {
     "awk gawk mawk nawk": r"\bprintf?\b[^;}|]*?>{1,2}\s*\"([^\"]+)\"",
     "sed gsed": r"(?:^|[;{/\d$ gpI])w\s+(/?[\w.][\w./-]*)$",
@@ -37,6 +49,8 @@ def writes(examiner: Examiner, name: str, arguments: list[str], scene: Scene, su
     """Note the files that the script of a filter writes."""
     for programs, pattern in _WRITES.items():
         if name in programs.split():
+            if "awk" in name and any("/inet" in item for item in arguments):
+                examiner.add("net.raw", Level.ASK, "opens a raw connection", subject)
             for argument in arguments:
                 for file in re.findall(pattern, argument):
                     examiner.change("write", file, scene, subject=subject)
@@ -53,7 +67,7 @@ def run(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         if "awk" in name and any("system" in item for item in arguments):
             pattern += r"|^\w+=(\S+\s.+)"
         if "awk" in name:
-            arguments = [re.sub(r'(?<!\\)"\s+"', "", argument) for argument in arguments]
+            arguments = [_put_together(argument, invocation.given) for argument in arguments]
         for argument in arguments:
             for script in filter(None, re.findall(pattern, argument)):
                 script = "".join(script) if isinstance(script, tuple) else script

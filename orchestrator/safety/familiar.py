@@ -14,7 +14,7 @@ _LOSS = (
     "terminate|uninstall|unlink|unpublish|revert|rollback|reset|prune|obliterate|shred|strip|abandon|discard|expire|"
     "clean|cleanup|clear|gc|deprovision|decommission|evict|drain|detach|disable|stop|shutdown|reboot|restart|poweroff|"
     "overwrite|format|reinstall|teardown|undeploy|unregister|deregister|revoke|restore|forget|zap|mkfs|trash|"
-    "empty|undo|downgrade|full-refresh"
+    "empty|undo|autoclean|downgrade|full-refresh"
 )
 _OUT = (
     "deploy|publish|release|push|upload|send|apply|migrate|promote|submit|mail|broadcast|sync|"

@@ -96,7 +96,9 @@ _OWN_NAMES = {"pre_commit": "pre-commit", "django": "django-admin", "sphinx": "s
 
 _CHECKS = (("-c", "perl", "ruby"), ("-l", "php"), ("--check", "node", "nodejs"))
 """Options by which an interpreter only looks at the form of a file."""
-_FORKS = re.compile(r"fork\W*\bwhile\b|(while|loop|for)\b[^\n;]*[:{;)]\s*(os\.|Process\.)?fork\b")
+_FORKS = re.compile(
+    r"fork\(\) for\b|fork\W*\bwhile\b|(while|loop|for)\b[^\n;]*[:{;)]\s*(os\.|Process\.)?fork\b"
+)
 SHELL_SETUP = re.compile(
     r"/bin/activate$|/\.(bashrc|bash_profile|profile|zshrc|nvm/nvm\.sh|cargo/env|asdf/asdf\.sh|sdkman/bin/[\w-]+\.sh)$"
 )
@@ -146,6 +148,8 @@ def _module(examiner: Examiner, words: list[str], invocation: Invocation) -> boo
         return False
     known = _OWN_NAMES.get(module, module.split(".")[0] if "." in module else module)
     examiner.add("project.tools", Level.SNAPSHOT, "runs a module of Python", module)
+    for text in words[1:] if module in {"timeit", "pdb", "trace"} else ():
+        inspect(examiner, text.lstrip("!"), invocation.scene, text, python=True)
     if known in {
         "pip",
         "black",

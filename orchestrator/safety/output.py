@@ -33,6 +33,9 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
         return _cat(arguments, given, scene)
     if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"} or argv == ["exec"]:
         return ""
+    if given is None and arguments:
+        given = scene.scripts.get(posixpath.normpath(posixpath.join(scene.cwd or "/?", arguments[-1])))
+        arguments = arguments[:-1]
     return _filtered(name, arguments, given) if given is not None and UNKNOWN not in given else None
 
 

@@ -102,4 +102,6 @@ def is_query(text: str) -> bool:
 def _reads(statement: str) -> bool:
     if not _QUERY.match(statement):
         return False
+    if statement.startswith("\\d"):
+        return not re.search(r"\\!|\|", statement)
     return bool(_HARMLESS_EXPLAIN.match(statement)) or not _CHANGE.search(statement)

@@ -167,7 +167,7 @@ def consequence(effect: str, text: str, scene: Scene, *, tree: bool = False) -> 
 
 _ROOT_IF_EMPTY = re.compile(rf"/*{UNKNOWN}/+\*?")
 _AT_TOP = re.compile(rf"/+{UNKNOWN}/*\*?")
-_ALL = re.compile(r"/\*$")
+_ALL = re.compile(r"(^|/)\*$")
 """How a target ends that is everything in a folder."""
 
 
@@ -201,8 +201,8 @@ def _level(effect: str, where: Scope, path: str, *, tree: bool) -> Level:
         return Level.ASK if effect == "delete" or (tree and effect != "move") else Level.REVIEW
     if where is Scope.SYSTEM:
         top = path.split("/")[1]
-        grave = (tree and effect != "write" and top not in _LOOSE) or _GRAVE.match(path)
-        grave = grave or (effect in {"delete", "move"} and _WAY_IN.match(path))
+        grave = bool(_GRAVE.match(path)) or (tree and effect != "write" and top not in _LOOSE)
+        grave |= effect in {"delete", "move"} and bool(_WAY_IN.match(path))
         return Level.DENY if grave else Level.ASK
     return Level.ASK
 

@@ -351,7 +351,8 @@ class Examiner:
             scene.scripts |= {absolute(copy, scene): text} if text else {}
         for file in targets.downloads(name, arguments):
             scene.scripts[absolute(file, scene)] = UNKNOWN
-        if name == "tee" and invocation.given is not None and not invocation.given.strip():
+        is_emptied = invocation.given is not None and not invocation.given.strip()
+        if name == "tee" and (is_emptied or set(arguments) & set(invocation.piped)):
             found = [change._replace(loss="yes") for change in found]
         for effect, target, tree, loss in found:
             whole = (
@@ -373,7 +374,8 @@ class Examiner:
         argv = invocation.argv[1:]
         if reaching.reaches(name, argv, self.book) and not reaching.stays_here(argv):
             self.reaches.append(subject)
-        if name == "openssl" and "s_client" in argv and invocation.piped and invocation.given is None:
+        is_sender = name == "ssh" or (name == "openssl" and "s_client" in argv)
+        if is_sender and invocation.piped and invocation.given is None:
             self.add("net.carries", Level.ASK, "sends what it is given", subject)
         if name not in _SENDERS:
             return False

@@ -70,17 +70,38 @@ def _sets(name: str, arguments: list[str], invocation: Invocation) -> bool:
         scene.values[f"alias {arguments[2]}"] = (arguments[1],)
         return True
     if name in {"read", "mapfile", "readarray", "getopts"}:
-        variables = [item for item in arguments if not item.startswith("-")]
-        lines = tuple((invocation.given or "").splitlines())
-        known = name == "read" and len(variables) == 1 and 0 < len(lines) <= MOST
-        if name in {"mapfile", "readarray"} and invocation.given is not None:
-            lines, known = (SPLIT.join(lines),), True
-        if name == "read" and invocation.given is None and (places := unwrap.found_by(invocation.piped)):
-            lines, known = tuple(places), len(variables) == 1
-        for variable in variables:
-            scene.values[scene.name(variable)] = lines if known else (UNKNOWN,)
+        _reads(name, arguments, invocation)
         return True
     return name == "command" and bool(re.match(r"-[vV]", "".join(arguments[:1])))
+
+
+def _reads(name: str, arguments: list[str], invocation: Invocation) -> None:
+    """`read` and its like: known where their input is."""
+    scene, given = invocation.scene, invocation.given
+    variables = [item for item in arguments if not item.startswith("-")]
+    lines = tuple((given or "").splitlines())
+    into_array = bool(re.match(r"-r?a", "".join(arguments[:1])))
+    if name == "read" and len(lines) == 1 and (len(variables) > 1 or into_array):
+        _read_fields(variables, lines[0], scene, into_array=into_array)
+        return
+    known = name == "read" and len(variables) == 1 and 0 < len(lines) <= MOST
+    if name in {"mapfile", "readarray"} and given is not None:
+        lines, known = (SPLIT.join(lines),), True
+    if name == "read" and given is None and (places := unwrap.found_by(invocation.piped)):
+        lines, known = tuple(places), len(variables) == 1
+    for variable in variables:
+        scene.values[scene.name(variable)] = lines if known else (UNKNOWN,)
+
+
+def _read_fields(variables: list[str], line: str, scene: Scene, *, into_array: bool) -> None:
+    """`read` of a known line into several variables, or into an array."""
+    separators = scene.values.get("IFS", (" \t",))[0] or "\n"
+    found = [item for item in re.split(f"[{re.escape(separators)}]+", line) if item]
+    if into_array:
+        found, variables = [SPLIT.join(found)], variables[:1]
+    for at, variable in enumerate(variables):
+        rest = found[at:] if at == len(variables) - 1 else found[at : at + 1]
+        scene.assign(variable, (" ".join(rest),))
 
 
 def _source(examiner: Examiner, arguments: list[str], invocation: Invocation) -> None:

@@ -40,7 +40,7 @@ def changes(program: str, arguments: list[str], book: Book) -> list[Change]:
                 for path in _paths(entry, program, arguments, book)
             ]
     found = [change for change in map(_elsewhere, found) if change]
-    found += [Change("write", disk, False, "yes") for disk in _written_disks(arguments)]
+    found += [Change("write", disk, False, "yes") for disk in _written_over(arguments)]
     if program in _DOWNLOADERS:
         found = [item._replace(loss="maybe") if _FRESH.search(item.target) else item for item in found]
     return found
@@ -103,13 +103,15 @@ def _elsewhere(change: Change) -> Change | None:
     return change._replace(target=host[1]) if is_root else None
 
 
-def _written_disks(arguments: list[str]) -> Iterator[str]:
-    """Disks that an option names as the output, whatever the program is."""
+def _written_over(arguments: list[str]) -> Iterator[str]:
+    """Disks, and inputs, that an option names as the output, whatever the program is."""
     for before, after in pairwise(["", *arguments]):
         option, equals, value = after.partition("=")
         if equals and _OUTPUT.fullmatch(option) and DISK.match(value):
             yield value
-        elif DISK.match(after) and _OUTPUT.fullmatch(before):
+        elif _OUTPUT.fullmatch(before) and (
+            DISK.match(after) or (arguments.count(after) > 1 and after[:1] != "-")
+        ):
             yield after
 
 

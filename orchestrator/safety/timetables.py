@@ -14,7 +14,9 @@ def timed(given: str, *, has_user: bool = False) -> str:
 
 
 _SCRIPTS = re.compile(
-    r"/etc/(cron\.(daily|hourly|weekly|monthly|d)/|crontab|profile|rc\.local|init\.d)|.*/\.(bashrc|profile|zshrc)$"
+    r"/etc/(cron\.(daily|hourly|weekly|monthly|d)/|crontab|profile|rc\.local|init\.d)"
+    r"|.*/\.(bashrc|bash_profile|bash_login|bash_logout|bash_aliases|profile|zshrc|zshenv|zprofile|zlogin|xinitrc|xprofile)$"
+    r"|.*/\.(git/hooks|husky)/[^/]+$"
 )
 _UNITS = re.compile(r".*/systemd/(?:.*/)?[^/]+\.(service|timer|path)$")
 
@@ -22,7 +24,7 @@ _UNITS = re.compile(r".*/systemd/(?:.*/)?[^/]+\.(service|timer|path)$")
 def runs_later(path: str, text: str) -> str:
     """What the system or the next login runs of a file with this text; empty when nothing."""
     if _SCRIPTS.match(path):
-        return timed(text, has_user=True)
+        return text if text == timed(text) else f"{timed(text)}\n{timed(text, has_user=True)}"
     if _UNITS.match(path):
         return "\n".join(re.findall(r"(?m)^Exec\w+=[-@:+!|]*(.+)$", text))
     return ""

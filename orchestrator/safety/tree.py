@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from orchestrator.safety.syntax import Node
+
+FORK_BOMB = re.compile(r"(:|\b\w{1,30})\s*\(\)\s*\{\s*\1\s*\|\s*\1\s*&?\s*;?\s*\}")
+"""As it is often written, without the blanks that a shell needs."""
 
 
 def nodes(node: object) -> list[Node]:

@@ -82,15 +82,32 @@ def _one(wrapper: Wrapper, program: str, invocation: Invocation, book: Book) -> 
         return _script(wrapper, rest, invocation)
     if wrapper.joined:
         return Inner(wrapper, script=" ".join(rest) if rest else invocation.given)
-    if wrapper.input and "--dry-run" in arguments:
-        return Inner(wrapper)
-    if wrapper.input and program == "parallel":
-        script = _parallel(rest, invocation)
-        if script is not None:
-            return Inner(wrapper, script=script)
     if wrapper.input:
-        return Inner(wrapper, argv=tuple(_with_input(rest, arguments, invocation)))
+        return _fed(wrapper, program, rest, invocation)
+    if wrapper.remote and (entry := _value("--entrypoint", arguments)):
+        rest = [entry, *rest]
     return Inner(wrapper, argv=tuple(rest))
+
+
+def _fed(wrapper: Wrapper, program: str, rest: list[str], invocation: Invocation) -> Inner:
+    """What `xargs` and `parallel` run."""
+    arguments = invocation.argv[1:]
+    if "--dry-run" in arguments:
+        return Inner(wrapper)
+    script = _parallel(rest, invocation) if program == "parallel" else None
+    if script is not None:
+        return Inner(wrapper, script=script)
+    return Inner(wrapper, argv=tuple(_with_input(rest, arguments, invocation)))
+
+
+def _value(option: str, arguments: list[str]) -> str:
+    """The value of a long option, behind it or after `=`."""
+    for before, after in pairwise([*arguments, ""]):
+        if before == option:
+            return after
+        if before.startswith(option + "="):
+            return before.partition("=")[2]
+    return ""
 
 
 def _text_option(wrapper: Wrapper, arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -245,6 +262,11 @@ def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
         changes["positional"] = list(inner.positional)
     program = posixpath.basename(invocation.argv[0])
     set_here = dict(item.split("=", 1) for item in invocation.argv[1:] if re.match(r"[A-Za-z_]\w*=", item))
+    folder = _value("--chdir", invocation.argv) or _value(
+        {"sudo": "-D", "env": "-C"}.get(program, "--"), invocation.argv
+    )
+    if folder and program in _OWN_SETTINGS:
+        changes["cwd"] = absolute(folder, scene)
     if program in _OWN_SETTINGS and set_here:
         changes["values"] = {**scene.values, **{name: (value,) for name, value in set_here.items()}}
     if inner.own_name:

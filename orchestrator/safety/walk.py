@@ -22,7 +22,15 @@ from orchestrator.safety.syntax import (
     substitutions,
 )
 from orchestrator.safety.timetables import runs_later
-from orchestrator.safety.tree import as_word, assigned, calls_itself_beside, names, programs, starts_itself
+from orchestrator.safety.tree import (
+    FORK_BOMB,
+    as_word,
+    assigned,
+    calls_itself_beside,
+    names,
+    programs,
+    starts_itself,
+)
 from orchestrator.safety.words import SPLIT, UNKNOWN, Output, Scene, document, fields, flat, single
 
 DEEPEST = 24
@@ -94,6 +102,8 @@ class Walk:
         try:
             tree = parse(text)
         except Unreadable as error:
+            if len(text) < SHORT and FORK_BOMB.search(text):
+                self.judge.forbid("shell.fork-bomb", "starts itself again and again until the machine stops")
             self.judge.doubt("shell.unreadable", f"the command cannot be checked: {error}")
             return
         if len(text) >= SHORT and not self.ends:
