@@ -9,19 +9,19 @@ import posixpath
 import re
 from itertools import takewhile
 
-_LOSS = (
-    "delete|del|remove|rm|rmi|rmdir|drop|destroy|purge|wipe|wipeout|nuke|erase|truncate|flush|flushall|flushdb|kill|"
-    "terminate|uninstall|unlink|unpublish|revert|rollback|reset|prune|obliterate|shred|strip|abandon|discard|expire|"
-    "clean|cleanup|clear|gc|deprovision|decommission|evict|drain|detach|disable|stop|shutdown|reboot|restart|poweroff|"
-    "overwrite|format|reinstall|teardown|undeploy|unregister|deregister|revoke|restore|forget|zap|mkfs|trash|"
-    "empty|undo|autoclean|downgrade|full-refresh"
-)
-_OUT = (
-    "deploy|publish|release|push|upload|send|apply|migrate|promote|submit|mail|broadcast|sync|"
-    "provision|export-secret-keys?"
-)
-_ACTION = re.compile(rf"([\w.]+[:.])?(?:{_LOSS}|{_OUT})(?:[:_-](?!demo)[\w:-]+)?", re.IGNORECASE)
 _ORDER = "delete|remove|drop|destroy|purge|wipe|erase|uninstall|unregister|nuke|terminate|truncate|undeploy"
+"""Words that order a loss, whatever else stands beside them."""
+_UNDO = "kill|reset|rollback|clean|cleanup|prune|teardown|format|shutdown|reboot|rm"
+"""Words that do so where a script is called by them."""
+_LOSS = (
+    f"{_ORDER}|{_UNDO}|del|rmi|rmdir|wipeout|flush|flushall|flushdb|unlink|unpublish|revert|"
+    "obliterate|shred|strip|abandon|discard|expire|clear|gc|deprovision|decommission|evict|drain|"
+    "detach|disable|stop|restart|poweroff|overwrite|reinstall|deregister|revoke|restore|forget|zap|"
+    "mkfs|trash|empty|undo|autoclean|downgrade|full-refresh"
+)
+_SHIP = "deploy|publish|release|migrate|provision|upload"
+_OUT = f"{_SHIP}|push|send|apply|promote|submit|mail|broadcast|sync|export-secret-keys?"
+_ACTION = re.compile(rf"([\w.]+[:.])?(?:{_LOSS}|{_OUT})(?:[:_-](?!demo)[\w:-]+)?", re.IGNORECASE)
 _OPTION = re.compile(
     rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|overwrite|factory-reset|full-refresh|replace|in-?place|export-secret-keys?|nodeps)"
     r"(?:[-=](?!n?o?-?dry|=false)\S*)?"
@@ -42,10 +42,9 @@ _CHANGES = re.compile(
     r"|unlock|join|leave|fail|resize|replace|merge|approve|cancel|close|transfer|tag|label)(?:[-_:.].*)?",
     re.IGNORECASE,
 )
-_NAME = re.compile(
-    r"(?i)(?:^|[-_.])(delete|remove|drop|destroy|purge|wipe|nuke|erase|truncate|kill|uninstall|reset|rollback|clean|"
-    r"cleanup|prune|teardown|deploy|publish|release|format|shutdown|reboot|migrate|provision|upload|rm)(?:$|[-_.])"
-)
+_NAME = re.compile(rf"(?i)(?:^|[-_.])(?:{_ORDER}|{_UNDO}|{_SHIP})(?:$|[-_.])")
+_VERSION = re.compile(r"rm[-_](?:old|new|copy|bak|orig|v?\d+)")
+"""An earlier or later form of a program of that name."""
 _ASKS = {
     "--help",
     "--version",
@@ -104,7 +103,7 @@ def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = Fals
         verbs = words[-1:] if words[-1] in nouns else words
         return any(re.fullmatch(_ORDER + "|prune|reset|cleanup", word) for word in verbs)
     name = re.sub(r"\.\w+$", "", posixpath.basename(path))
-    if re.search(r"(?:^|[-_./])(?:tests?|specs?)(?:$|[-_./])", path):
+    if _VERSION.fullmatch(name) or re.search(r"(?:^|[-_./])(?:tests?|specs?)(?:$|[-_./])", path):
         return False
     if _NAME.fullmatch(name) or re.fullmatch(_LOSS + "|" + _OUT, name):
         return True
