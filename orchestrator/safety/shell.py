@@ -40,7 +40,6 @@ _PROGRAM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin")
 _EXISTS = re.compile(
     r"(\./)?(README|LICENSE|CHANGELOG|CONTRIBUTING|Makefile|Dockerfile|Cargo|pyproject|setup|package|tsconfig|go|"
     r"requirements|composer|Gemfile|Pipfile|poetry|\.env|\.gitignore|docker-compose|compose)(-lock)?(\.\w+)?"
-    r"|(\./)?((src|lib|app)/)?(app|main|index|server|config|settings|utils|models|views|routes|urls|style|notes)\.(?!log$)\w+"
 )
 """Files that a project is sure to have: what is written there replaces something."""
 _NAMES_ONLY = frozenset([
