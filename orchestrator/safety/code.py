@@ -261,6 +261,8 @@ def other(text: str) -> Signs:
     text = _PRINTED.sub(r"\1 ", _HOME.sub('"~"', decoded(text)))
     for name, items in re.findall(r"[@$](\w+)\s*=\s*\(([^()]*)\)", text):
         text = re.sub(rf"@{name}\b(?!\s*=)", lambda _, items=items: items, text)  # type: ignore[misc]
+    for name, _, value in re.findall(r"\$(\w+)\s*=\s*(['\"])((?:(?!\2)[^\\])*)\2", text):
+        text = re.sub(rf"\${name}\b(?!\s*=)", lambda _, value=value: value, text)  # type: ignore[misc]
     text += "".join("\n" + _unescaped(match) for match in map(_LITERAL.match, _evaluated(text)) if match)
     literals = [_unescaped(match).lstrip("+<> ") for match in _LITERAL.finditer(text)]
     targets = [
