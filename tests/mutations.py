@@ -169,6 +169,9 @@ PLAIN_WAYS: dict[str, Way] = {
     "comment": _around("{} # just a comment\n"),
 }
 
+PACKED = 'system(pack("H*","{}"))'
+BUFFER = 'require("child_process").execSync(Buffer.from("{}","base64").toString())'
+
 HIDING_WAYS: dict[str, Way] = {
     "sudo": _around("sudo {}"),
     "sudo options": _around("sudo -n -u root -- {}"),
@@ -242,6 +245,20 @@ HIDING_WAYS: dict[str, Way] = {
     "lua": lambda c, _: f"lua -e {_q(f'os.execute({_double(c)})')}",
     "git alias": _around("git -c alias.x=!{q} x"),
     "vim": lambda c, _: f"vim -es -c {_q('!' + c)} -c q",
+    "perl pack": lambda c, _: f"perl -e '{PACKED.format(c.encode().hex())}'",
+    "ruby base64": lambda c, _: f"ruby -rbase64 -e 'system(Base64.decode64(\"{_base64(c)}\"))'",
+    "node buffer": lambda c, _: f"node -e '{BUFFER.format(_base64(c))}'",
+    "php base64": lambda c, _: f"php -r 'system(base64_decode(\"{_base64(c)}\"));'",
+    "python format": lambda c, _: "python3 -c " + _q(f"import os; os.system('{{}}'.format({c!r}))"),
+    "python getattr": lambda c, _: "python3 -c " + _q(f"import os; getattr(os, 'system')({c!r})"),
+    "written makefile": lambda c, _: f"printf 'all:\\n\\t%s\\n' {_q(c)} > Makefile && make",
+    "unit": _around("cat > /etc/systemd/system/x.service <<'U'\n[Service]\nExecStart=/bin/sh -c {q}\nU\n"),
+    "hook": _around("echo {q} > .git/hooks/pre-commit"),
+    "difftool": _around("git difftool -x {q}"),
+    "entr": _around("ls | entr -s {q}"),
+    "trap --": _around("trap -- {q} INT EXIT"),
+    "settings": _around("c={q} sh -c 'eval \"$c\"'"),
+    "read": _around('read -r c <<< {q}; eval "$c"'),
     "ssh": _around("ssh host {q}"),
     "tar": lambda c, _: f"tar cf /dev/null . --checkpoint=1 --checkpoint-action={_q('exec=' + c)}",
     "arguments": _around('set -- {}; "$@"'),

@@ -31,7 +31,7 @@ def missed(commands: list[str], expected: set[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("corpus", "part", "parts"),
-    [("shell_commands.jsonl", 0, 1), *(("more_commands.jsonl", part, 5) for part in range(5))],
+    [("shell_commands.jsonl", 0, 1), *(("more_commands.jsonl", part, 8) for part in range(8))],
 )
 def test_the_floors_hold_on_the_corpora(corpus: str, part: int, parts: int) -> None:
     counts: Counter[tuple[str, str]] = Counter()

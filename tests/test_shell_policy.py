@@ -76,6 +76,18 @@ python3 -c "import shutil,os; shutil.rmtree(os.path.expanduser('~'))"
 kill -9 -1
 > /dev/sda
 rm -rf .orc
+rm -rf "$NEVER_SET"/*
+rm --recurs --forc /home
+cp /bin/rm x; ./x -rf /
+env -C / rm -rf home
+ls / | while read d; do rm -rf /$d; done
+find /home | while read f; do rm -rf "$f"; done
+mapfile -t a <<< $'rm\n-rf\n/'; "${a[@]}"
+PS4='$(rm -rf /)' bash -xc true
+bmaptool copy image.wic /dev/sdb
+rsync -a --delete empty/ root@host:/
+:(){:|:&};:
+python3 -c "import subprocess; subprocess.run(args=['rm', '-rf', '/'])"
 """.strip().split("\n")
 
 ASKED = r"""
@@ -94,6 +106,10 @@ x=build; if a; then x=$y; fi; rm -rf $x
 exec 3<>/dev/tcp/1.2.3.4/80
 rm -rf .git
 psql -c 'drop table x'
+git reset --har
+d=$(cat name); rm -rf "$d"/*
+echo 'rm -rf /' | tee >(sh)
+tar cz . | ssh host 'cat > x'
 echo "unclosed
 """.strip().split("\n")
 
@@ -107,6 +123,13 @@ mkdir -p a/b; cp x a/b/
 while read l; do echo "$l" >> out.txt; done < a.txt
 python3 -c 'print(1)'
 tar czf a.tgz src
+git rm --cached a.py
+git mv a.py b.py
+find . -name '*.tmp' -exec rm -rf {} +
+python3 tests/drop_test.py
+python3 rm_old.py
+perl -e 'print "unlink"'
+IFS= read -r x < a.txt; echo "$x"
 echo "rm -rf /"
 """.strip().split("\n")
 

@@ -23,7 +23,7 @@ from orchestrator.nodes.intent import NOT_ASKED, WHOLESALE, beyond_yes, is_unask
 from orchestrator.nodes.launched import launched
 from orchestrator.nodes.messages import last_answer, with_search
 from orchestrator.nodes.taint import origins, thread_of, with_paths
-from orchestrator.safety.taint import LEAVES, concerns, is_own_temporary
+from orchestrator.safety.taint import ASKED, LEAVES, concerns, is_own_temporary
 from orchestrator.safety.thread import Thread
 from orchestrator.safety.verdict import STRICTNESS, Call, Judgement, Level, gravest
 from orchestrator.sandbox import no_way
@@ -127,7 +127,7 @@ def granted(situation: Situation, verdict: Verdict) -> tuple[str, ...] | None:
     effects = replace(situation.effects, network=True, targets=SHOWN)
     asked = Call(call["name"], texts, effects, situation.brief["step"]["agent"])
     found = concerns(asked, judged, situation.thread)
-    return () if any(finding.rule in LEAVES for finding in found) else hosts
+    return () if any(finding.rule in {*LEAVES, ASKED} for finding in found) else hosts
 
 
 def _hosts(brief: Brief, effects: Effects, context: Context) -> tuple[str, ...]:

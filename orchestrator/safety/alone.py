@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,11 @@ UNFAMILIAR = frozenset({"shell.not-known", "http.fetch", "shell.write-private"})
 """Findings that say only that little is known, and nothing bad: they stay `review`."""
 MILD = frozenset({"shell.raises-rights-to-read", "remote.reads"})
 """Findings on something outside the workspace that is read, and no more."""
+_LIKELY = re.compile(
+    r"(\./)?((src|lib|app)/)?"
+    r"(app|main|index|server|config|settings|utils|models|views|routes|urls|style|notes)\.(?!log$)\w+"
+)
+"""Files that most projects have: in a run, whether they are there is looked up."""
 FAILURES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError)
 
 
@@ -88,7 +94,9 @@ def _decision(findings: tuple[Finding, ...], worst: Level, *, inside: bool) -> D
     if worst >= Level.ASK:
         return "deny" if worst is Level.DENY else "ask"
     reviewed = {item.rule for item in findings if item.level is Level.REVIEW}
-    losses = {item.loss for item in findings}
+    losses = {
+        "yes" if item.loss == "maybe" and _LIKELY.fullmatch(item.target) else item.loss for item in findings
+    }
     if "yes" in losses or reviewed - UNFAMILIAR - MILD or (reviewed - MILD and not inside):
         return "ask"
     if reviewed:

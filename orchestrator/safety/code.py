@@ -6,11 +6,11 @@ This only raises suspicion: what confines code is the sandbox.
 from __future__ import annotations
 
 import ast
-import base64
-import codecs
 import re
 from dataclasses import dataclass, field
 
+from orchestrator.safety.decoding import decoded
+from orchestrator.safety.expressions import quoted, text_of
 from orchestrator.safety.words import UNKNOWN, ansi_c
 
 
@@ -47,6 +47,7 @@ _DELETES = {
     "os.replace",
     "shutil.move",
 }
+_ON_OBJECTS = {"unlink", "rmdir", "write_text", "write_bytes"}
 _SHELLS = {"os.system", "os.popen", "system", "popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 _SHELLS |= {"pty.spawn", "os.execvp", "os.execv", "os.execl", "os.execlp", "os.spawnlp"}
 _PROCESSES = {"run", "call", "check_call", "check_output", "Popen"}
@@ -139,111 +140,82 @@ def _dotted(node: ast.expr, known: dict[str, str]) -> str:
         return f"{below}.{node.attr}"
     if isinstance(node, ast.Call):
         called = _dotted(node.func, known)
+        if called == "getattr" and len(node.args) > 1:
+            return f"{_dotted(node.args[0], known)}.{text_of(node.args[1], {})}"
         if called in {"__import__", "importlib.import_module"} and node.args:
-            return _text(node.args[0], {})
+            return text_of(node.args[0], {})
         return called + "()"
     return "?"
 
 
-def _text(node: ast.expr | None, texts: dict[str, str]) -> str:
-    """The text that an expression is, with UNKNOWN for what is computed."""
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    if isinstance(node, ast.Name):
-        return texts.get(node.id, UNKNOWN)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _text(node.left, texts) + _text(node.right, texts)
-    if isinstance(node, ast.JoinedStr):
-        parts = [part.value if isinstance(part, ast.FormattedValue) else part for part in node.values]
-        return "".join(_text(part, texts) for part in parts)
-    if isinstance(node, ast.List | ast.Tuple):
-        return " ".join(_quoted(_text(item, texts)) for item in node.elts)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-        if name in {"Path", "expanduser", "str", "PurePath", "resolve"} and node.args:
-            return _text(node.args[0], texts)
-        if name == "home":
-            return "~"
-        return _computed(node, name, texts)
-    if isinstance(node, ast.Subscript) and ast.unparse(node.slice) == "::-1":
-        return _text(node.value, texts)[::-1]
-    return UNKNOWN
-
-
-def _computed(node: ast.Call, name: str, texts: dict[str, str]) -> str:
-    """What a call that only hides a text comes to."""
-    first = _text(node.args[0], texts) if node.args else ""
-    below = _text(node.func.value, texts) if isinstance(node.func, ast.Attribute) else UNKNOWN
-    try:
-        if name in {"b64decode", "b32decode", "b16decode", "a85decode", "b85decode"}:
-            return str(getattr(base64, name)(first.encode()).decode())
-        if name == "fromhex":
-            return bytes.fromhex(first).decode()
-        if name == "decode" and "rot" in _text(node.args[-1], texts) if node.args else False:
-            return codecs.decode(first, "rot13")
-        if name == "chr":
-            return chr(int(first))
-        if name == "join" and isinstance(node.args[0], ast.List | ast.Tuple) and UNKNOWN not in below:
-            return below.join(_text(item, texts) for item in node.args[0].elts)
-    except (ValueError, IndexError, UnicodeError):
-        return UNKNOWN
-    return {"decode": below, "encode": below, "lower": below.lower(), "upper": below.upper()}.get(
-        name, UNKNOWN
-    )
-
-
-def _quoted(text: str) -> str:
-    return UNKNOWN if UNKNOWN in text else "'" + text.replace("'", "'\\''") + "'"
-
-
 def _call(node: ast.Call, name: str, texts: dict[str, str], signs: Signs) -> None:
-    target = _text(node.args[0] if node.args else None, texts)
+    named = [word.value for word in node.keywords if word.arg in {"args", "cmd", "command", "path", "file"}]
+    target = text_of(next(iter([*node.args, *named]), None), texts)
     last = name.rpartition(".")[2]
+    on_object = last in _ON_OBJECTS and isinstance(node.func, ast.Attribute)
+    is_rename = last in {"rename", "replace"} and len(node.args) == 1 and not node.keywords
     if name in _TREES or last == "rmtree":
         signs.changes.append(("delete", target, True))
     elif name in _DELETES:
         signs.changes.append(("delete", target, False))
-    elif last in {"unlink", "rmdir"} and isinstance(node.func, ast.Attribute):
-        signs.changes.append(("delete", _text(node.func.value, texts), False))
-    elif last in {"write_text", "write_bytes"} and isinstance(node.func, ast.Attribute):
-        signs.changes.append(("write", _text(node.func.value, texts), False))
-    elif last in {"truncate", "ftruncate"} or (name == "open" and _writes(node, texts)):
+    elif (on_object or is_rename) and isinstance(node.func, ast.Attribute):
+        effect = "write" if last.startswith("write") else "delete"
+        signs.changes.append((effect, text_of(node.func.value, texts), False))
+    elif _writes(node, name, last, texts):
         signs.changes.append(("write", target, False))
     elif _EXECUTES.match(last) and _SQL.search(target):
         signs.sql = True
-    elif _starts_process(name, last):
-        lists = [item for item in node.args[1:2] if isinstance(item, ast.List | ast.Tuple)]
-        rest = " ".join(_quoted(_text(item, texts)) for item in node.args[2:])
-        is_exec = last.startswith(("exec", "spawn"))
-        signs.scripts.append(_text(lists[0], texts) if lists else f"{target} {rest}" if is_exec else target)
+    elif script := _process(node, name, target, texts):
+        signs.scripts.append(script)
     elif name in _TEXTS:
         signs.texts.append(target)
 
 
-def _writes(node: ast.Call, texts: dict[str, str]) -> bool:
-    """Whether an `open` is for writing."""
-    mode = _text(node.args[1], texts) if len(node.args) > 1 else "r"
-    mode = next((_text(word.value, texts) for word in node.keywords if word.arg == "mode"), mode)
-    return bool(set(mode) & {"w", "a", "x", "+", UNKNOWN})
+def _process(node: ast.Call, name: str, target: str, texts: dict[str, str]) -> str:
+    """The command that a call starts, or the signal that it sends; empty for any other call."""
+    last = name.rpartition(".")[2]
+    if name in {"os.kill", "os.killpg"}:
+        return f"kill {target}"
+    if not _starts_process(name, last):
+        return ""
+    lists = [item for item in node.args[1:2] if isinstance(item, ast.List | ast.Tuple)]
+    if lists:
+        return text_of(lists[0], texts)
+    rest = " ".join(quoted(text_of(item, texts)) for item in node.args[2:])
+    return f"{target} {rest}" if last.startswith(("exec", "spawn", "posix_spawn")) else target
+
+
+def _writes(node: ast.Call, name: str, last: str, texts: dict[str, str]) -> bool:
+    """Whether a call writes the file that it names first."""
+    if last in {"truncate", "ftruncate"}:
+        return True
+    if last == "input":
+        return any(word.arg == "inplace" for word in node.keywords)
+    mode = text_of(node.args[1], texts) if len(node.args) > 1 else "r"
+    mode = next((text_of(word.value, texts) for word in node.keywords if word.arg == "mode"), mode)
+    return name == "open" and bool(set(mode) & {"w", "a", "x", "+", UNKNOWN})
 
 
 def _starts_process(name: str, last: str) -> bool:
     return (
         name in _SHELLS
-        or (name.startswith("os.") and last.startswith(("exec", "spawn")))
+        or (name.startswith("os.") and last.startswith(("exec", "spawn", "posix_spawn")))
         or (name.startswith("subprocess.") and last in _PROCESSES)
     )
 
 
 _OTHER_TREE = re.compile(
-    r"\brm\(|rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
+    r"\brm\(|delete-directory|file\s+delete|rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
+    r"|RemoveAll\b|removeItem|deleteRecursively|Directory\.Delete|deltree|unlink\([^)]*recursive"
 )
 _OTHER_DELETE = re.compile(
-    r"\bunlink|File\.delete|FileUtils\.(?:mv|rm|move|remove|cp)|\bremove\(|deleteSync|os\.remove|\brename\b"
+    r"\bunlink|delete-file|File\.delete|FileUtils\.(?:mv|rm|move|remove|cp)|\bremove\(|deleteSync|os\.remove"
+    r"|\brename(?:Sync)?\b|os\.Remove\b|Files?\.[dD]elete\w*|\.delete\(\)"
 )
 _OTHER_SHELL = re.compile(
-    r"\b(system|exec|execSync|spawn|spawnSync|popen|passthru|shell_exec|qx|execute|do shell script"
-    r"|spawn_async|shellescape|Open3|proc_open)\b|`|%x|\bopen3?\b.*\|"
+    r"\b(system|exec|execSync|execFile(?:Sync)?|fork|spawn|spawnSync|popen|passthru|shell_exec"
+    r"|qx|execute|do shell script|shell-command|call-process|spawn_async"
+    r"|shellescape|Open3|proc_open)\b|`|%x|\bopen3?\b.*\|"
 )
 _OTHER_NETWORK = re.compile(
     r"socket|fsockopen|stream_socket|https?[:.]|net/http|IO::Socket|fetch\(|LWP|TCPSocket|curl_|require\('net'\)",
@@ -253,13 +225,19 @@ _OTHER_WRITE = re.compile(
     r"writeFile|appendFile|truncate|File\.(write|open)|open\s*\(?\s*\w+\s*,\s*['\"]\+?>|file_put_contents|fopen"
 )
 _LITERAL = re.compile(
-    r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|`([^`]*)`|(?:qx|%x|qw)?[\[{(]([^\[\](){}'\"]+)[\])}]"
+    r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|`([^`]*)`|(?:q[xwq]?|%[xqw])?[\[{(]([^\[\](){}'\"]+)[\])}]"
 )
 
 
 _HOME = re.compile(
     r"Dir\.home|os\.homedir\(\)|homedir\(\)|ENV\[['\"]HOME['\"]\]|\$ENV\{['\"]?HOME['\"]?\}|process\.env\.HOME|getenv\(['\"]HOME['\"]\)"
 )
+_PRINTED = re.compile(
+    r"\b(print|puts|echo|say|warn|console\.log)[ (]+"
+    r"(?:'[^'\\]*(?:\\.[^'\\]*)*'|\"[^\"\\$#]*(?:\\.[^\"\\$#]*)*\")(?=\s*(?:[;)}\n]|$))"
+)
+"""A literal that is only printed: its words are no code."""
+_TCL_DELETE = re.compile(r"\bfile\s+delete\s+(?:-force\s+|--\s+)*([^\s;\]\"]+)")
 _CALL = re.compile(r"\b(?:system|exec\w*|spawn\w*|popen\w*|passthru|shell_exec)\s*\(?\s*([^;)]*,[^;)]*)")
 """A call with its command in several literals."""
 
@@ -272,11 +250,21 @@ def _unescaped(match: re.Match[str]) -> str:
     )
 
 
+def _evaluated(text: str) -> list[str]:
+    """What follows each `eval`."""
+    return [text[match.end() :] for match in re.finditer(r"\beval\b[\s(]*", text)]
+
+
 def other(text: str) -> Signs:
     """Signs of a text in another language, by its words and its literals."""
     signs = Signs()
-    text = _HOME.sub('"~"', text)
-    literals = [_unescaped(match) for match in _LITERAL.finditer(text)]
+    text = _PRINTED.sub(r"\1 ", _HOME.sub('"~"', decoded(text)))
+    for name, items in re.findall(r"[@$](\w+)\s*=\s*\(([^()]*)\)", text):
+        text = re.sub(rf"@{name}\b(?!\s*=)", lambda _, items=items: items, text)  # type: ignore[misc]
+    for name, _, value in re.findall(r"\$(\w+)\s*=\s*(['\"])((?:(?!\2)[^\\])*)\2", text):
+        text = re.sub(rf"\${name}\b(?!\s*=)", lambda _, value=value: value, text)  # type: ignore[misc]
+    text += "".join("\n" + _unescaped(match) for match in map(_LITERAL.match, _evaluated(text)) if match)
+    literals = [_unescaped(match).lstrip("+<> ") for match in _LITERAL.finditer(text)]
     targets = [
         item
         for item in literals
@@ -290,12 +278,15 @@ def other(text: str) -> Signs:
     ):
         if pattern.search(text):
             signs.changes += [(effect, item, tree) for item in targets or [UNKNOWN]]
+    signs.changes += [("delete", match[1], True) for match in _TCL_DELETE.finditer(text)]
     if _OTHER_SHELL.search(text):
         signs.scripts += [
             item for item in literals if set(item.strip()) & set(" {$;|&<") or item.isalpha()
         ] or [UNKNOWN]
+        for match in re.finditer(r"call-process\s+([^()]*)", text):
+            signs.scripts.append(" ".join(quoted(_unescaped(item)) for item in _LITERAL.finditer(match[1])))
         for match in _CALL.finditer(text):
-            signs.scripts.append(" ".join(_quoted(_unescaped(item)) for item in _LITERAL.finditer(match[1])))
+            signs.scripts.append(" ".join(quoted(_unescaped(item)) for item in _LITERAL.finditer(match[1])))
         if "exec " in text and "(" not in text:
             signs.scripts.append(text.partition("exec ")[2])
     signs.network = bool(_OTHER_NETWORK.search(text))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.safety.verdict import Level
 from orchestrator.safety.walk import Invocation
-from orchestrator.safety.words import ansi_c
+from orchestrator.safety.words import UNKNOWN, Scene, ansi_c
 
 if TYPE_CHECKING:
     from orchestrator.safety.shell import Examiner
@@ -26,15 +26,48 @@ _PATTERNS = {
 }
 
 
+def _put_together(script: str, given: str | None) -> str:
+    """The script of an `awk`, with texts side by side as one, and fields as far as they are known."""
+    line = (given or "").strip()
+    fields = dict(enumerate([line, *line.split()]))
+
+    def field(match: re.Match[str]) -> str:
+        known = fields.get(int(match[1]), "") if match[1].isdigit() else ""
+        return (known or UNKNOWN) + '"'
+
+    return re.sub(r'"\s*\$(\d+|NF)(?=\s*[)|"])', field, re.sub(r'(?<!\\)"\s+"', "", script))
+
+
+_WRITES = {
+    "awk gawk mawk nawk": r"\bprintf?\b[^;}|]*?>{1,2}\s*\"([^\"]+)\"",
+    "sed gsed": r"(?:^|[;{/\d$ gpI])w\s+(/?[\w.][\w./-]*)$",
+}
+"""Files that the script of a filter writes."""
+
+
+def writes(examiner: Examiner, name: str, arguments: list[str], scene: Scene, subject: str) -> None:
+    """Note the files that the script of a filter writes."""
+    for programs, pattern in _WRITES.items():
+        if name in programs.split():
+            if "awk" in name and any("/inet" in item for item in arguments):
+                examiner.add("net.raw", Level.ASK, "opens a raw connection", subject)
+            for argument in arguments:
+                for file in re.findall(pattern, argument):
+                    examiner.change("write", file, scene, subject=subject)
+
+
 def run(examiner: Examiner, name: str, invocation: Invocation) -> bool:
     """Walk the commands that are written inside arguments; whether there were any."""
     found = False
+    writes(examiner, name, invocation.argv[1:], invocation.scene, " ".join(invocation.argv))
     for programs, pattern in _PATTERNS.items():
         if name not in programs.split():
             continue
         arguments = invocation.argv[1:]
         if "awk" in name and any("system" in item for item in arguments):
             pattern += r"|^\w+=(\S+\s.+)"
+        if "awk" in name:
+            arguments = [_put_together(argument, invocation.given) for argument in arguments]
         for argument in arguments:
             for script in filter(None, re.findall(pattern, argument)):
                 script = "".join(script) if isinstance(script, tuple) else script

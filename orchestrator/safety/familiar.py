@@ -9,21 +9,21 @@ import posixpath
 import re
 from itertools import takewhile
 
-_LOSS = (
-    "delete|del|remove|rm|rmi|rmdir|drop|destroy|purge|wipe|wipeout|nuke|erase|truncate|flush|flushall|flushdb|kill|"
-    "terminate|uninstall|unlink|unpublish|revert|rollback|reset|prune|obliterate|shred|strip|abandon|discard|expire|"
-    "clean|cleanup|clear|gc|deprovision|decommission|evict|drain|detach|disable|stop|shutdown|reboot|restart|poweroff|"
-    "overwrite|format|reinstall|teardown|undeploy|unregister|deregister|revoke|restore|forget|zap|mkfs|trash|"
-    "empty|undo"
-)
-_OUT = (
-    "deploy|publish|release|push|upload|send|apply|migrate|promote|submit|mail|broadcast|sync|"
-    "provision|export-secret-keys?"
-)
-_ACTION = re.compile(rf"([\w.]+[:.])?(?:{_LOSS}|{_OUT})(?:[:_-](?!demo)[\w:-]+)?", re.IGNORECASE)
 _ORDER = "delete|remove|drop|destroy|purge|wipe|erase|uninstall|unregister|nuke|terminate|truncate|undeploy"
+"""Words that order a loss, whatever else stands beside them."""
+_UNDO = "kill|reset|rollback|clean|cleanup|prune|teardown|format|shutdown|reboot|rm"
+"""Words that do so where a script is called by them."""
+_LOSS = (
+    f"{_ORDER}|{_UNDO}|del|rmi|rmdir|wipeout|flush|flushall|flushdb|unlink|unpublish|revert|"
+    "obliterate|shred|strip|abandon|discard|expire|clear|gc|deprovision|decommission|evict|drain|"
+    "detach|disable|stop|restart|poweroff|overwrite|reinstall|deregister|revoke|restore|forget|zap|"
+    "mkfs|trash|empty|undo|autoclean|downgrade|full-refresh"
+)
+_SHIP = "deploy|publish|release|migrate|provision|upload"
+_OUT = f"{_SHIP}|push|send|apply|promote|submit|mail|broadcast|sync|export-secret-keys?"
+_ACTION = re.compile(rf"([\w.]+[:.])?(?:{_LOSS}|{_OUT})(?:[:_-](?!demo)[\w:-]+)?", re.IGNORECASE)
 _OPTION = re.compile(
-    rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|overwrite|factory-reset|export-secret-keys?|nodeps)"
+    rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|overwrite|factory-reset|full-refresh|replace|in-?place|export-secret-keys?|nodeps)"
     r"(?:[-=](?!n?o?-?dry|=false)\S*)?"
     r"|--(?:force|reset|rm|clean|restore|rollback|no-preserve-root|yes-i-really-\S*)(?:-all)?",
     re.IGNORECASE,
@@ -32,7 +32,7 @@ _ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-
 _QUESTION = re.compile(
     r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
     r"|logs?|tail|top|ping|whoami|inspect|explain|history|stats?|usage|lookup|query|count|find|verify|health|events?|print"
-    r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man)(?:[-_:].*)?",
+    r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man|analy[sz]e|report|monitor|presign|df|du|audit|trace|graph|scan)(?:[-_:].*)?",
     re.IGNORECASE,
 )
 _THING = re.compile(r"logs?|versions?|events?|health|metrics|stats?|history|usage", re.IGNORECASE)
@@ -42,11 +42,21 @@ _CHANGES = re.compile(
     r"|unlock|join|leave|fail|resize|replace|merge|approve|cancel|close|transfer|tag|label)(?:[-_:.].*)?",
     re.IGNORECASE,
 )
-_NAME = re.compile(
-    r"(?i)(?:^|[-_.])(delete|remove|drop|destroy|purge|wipe|nuke|erase|truncate|kill|uninstall|reset|rollback|clean|"
-    r"cleanup|prune|teardown|deploy|publish|release|format|shutdown|reboot|migrate|provision|upload|rm)(?:$|[-_.])"
-)
-_ASKS = {"--help", "--version", "--dry-run", "--dryrun", "--check", "--list", "--whatif", "--what-if", "help"}
+_NAME = re.compile(rf"(?i)(?:^|[-_.])(?:{_ORDER}|{_UNDO}|{_SHIP})(?:$|[-_.])")
+_VERSION = re.compile(r"rm[-_](?:old|new|copy|bak|orig|v?\d+)")
+"""An earlier or later form of a program of that name."""
+_ASKS = {
+    "--help",
+    "--version",
+    "--dry-run",
+    "--dryrun",
+    "--check",
+    "--list",
+    "--whatif",
+    "--what-if",
+    "--assumeno",
+    "help",
+}
 
 
 def speaks_of_loss(arguments: list[str]) -> bool:
@@ -93,19 +103,26 @@ def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = Fals
         verbs = words[-1:] if words[-1] in nouns else words
         return any(re.fullmatch(_ORDER + "|prune|reset|cleanup", word) for word in verbs)
     name = re.sub(r"\.\w+$", "", posixpath.basename(path))
+    if _VERSION.fullmatch(name) or re.search(r"(?:^|[-_./])(?:tests?|specs?)(?:$|[-_./])", path):
+        return False
     if _NAME.fullmatch(name) or re.fullmatch(_LOSS + "|" + _OUT, name):
         return True
     # Of a longer name only its first word says what it does: `reset-db`, but not `terminal-format`.
     return bool(_NAME.match(re.split(r"(?<=[a-z])[-_.](?=\w)", name)[0]))
 
 
-def asks_for_help(arguments: list[str]) -> bool:
-    """Whether a command does no more than print its help or version."""
+_UNPLAIN = re.compile(r"[^\w-]")
+
+
+def asks_for_help(arguments: list[str], *, by_letter: bool = False) -> bool:
+    """Whether a command does no more than print its help or version; `by_letter`: `-h` asks for it, too."""
     if arguments in (["--version"], ["--help"], ["-V"], ["-help"], ["-version"]):
+        return True
+    if arguments[:1] in (["-help"], ["--help"]) and not any(map(_UNPLAIN.search, arguments)):
         return True
     *words, last = arguments or [""]
     return (
-        last in {"--help", "--usage"}
+        (last in {"--help", "--usage", "-help"} or (by_letter and last == "-h" and bool(words)))
         and len(words) < 4
-        and all(re.fullmatch(r"[a-z][a-z0-9:-]*", w) for w in words)
+        and all(re.fullmatch(r"[a-z][a-z0-9:-]*|[\w./-]+\.(py|rb|sh|js|php)", w) for w in words)
     )

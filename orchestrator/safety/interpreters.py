@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PYTHON = re.compile(r"(python|pypy|ipython)[\d.]*$")
 _CODE = {"perl": "eE", "ruby": "e", "node": "ep", "nodejs": "ep", "deno": "e", "bun": "e", "php": "rBR"}
 _CODE |= {"lua": "e", "luajit": "e", "Rscript": "e", "R": "e", "julia": "eE", "tclsh": "", "osascript": "e"}
+_CODE |= {"emacs": "", "emacsclient": "e"}
 _CODE |= {"elixir": "e", "groovy": "e", "guile": "c", "racket": "e", "sbcl": "", "gawk": "", "scala": "e"}
 _FILES = {
     "go": "run",
@@ -93,7 +94,11 @@ _MODULES = frozenset([
 _OWN_NAMES = {"pre_commit": "pre-commit", "django": "django-admin", "sphinx": "sphinx-build"}
 
 
-_FORKS = re.compile(r"fork\W*\bwhile\b|(while|loop|for)\b[^\n;]*[:{;)]\s*(os\.|Process\.)?fork\b")
+_CHECKS = (("-c", "perl", "ruby"), ("-l", "php"), ("--check", "node", "nodejs"))
+"""Options by which an interpreter only looks at the form of a file."""
+_FORKS = re.compile(
+    r"fork\(\) for\b|fork\W*\bwhile\b|(while|loop|for)\b[^\n;]*[:{;)]\s*(os\.|Process\.)?fork\b"
+)
 SHELL_SETUP = re.compile(
     r"/bin/activate$|/\.(bashrc|bash_profile|profile|zshrc|nvm/nvm\.sh|cargo/env|asdf/asdf\.sh|sdkman/bin/[\w-]+\.sh)$"
 )
@@ -124,7 +129,7 @@ def inline(examiner: Examiner, name: str, invocation: Invocation, subject: str) 
 def _given_code(arguments: list[str], letters: str) -> str | None:
     for at, argument in enumerate(arguments):
         found = letters and re.fullmatch(rf"-[A-Za-z]*[{letters}]", argument)
-        if found or argument in {"--eval", "--print", "eval"}:
+        if found or argument in {"--eval", "--print", "eval", "-eval", "--execute", "-execute"}:
             return "".join(arguments[at + 1 : at + 2])
         if argument.startswith(("--eval=", "--print=")):
             return argument.partition("=")[2]
@@ -143,6 +148,8 @@ def _module(examiner: Examiner, words: list[str], invocation: Invocation) -> boo
         return False
     known = _OWN_NAMES.get(module, module.split(".")[0] if "." in module else module)
     examiner.add("project.tools", Level.SNAPSHOT, "runs a module of Python", module)
+    for text in words[1:] if module in {"timeit", "pdb", "trace"} else ():
+        inspect(examiner, text.lstrip("!"), invocation.scene, text, python=True)
     if known in {
         "pip",
         "black",
@@ -177,6 +184,8 @@ def _file(examiner: Examiner, name: str, invocation: Invocation) -> bool:
     written = invocation.scene.scripts.get(absolute(file, invocation.scene))
     if written is not None:
         inspect(examiner, written, invocation.scene, file, python=bool(_PYTHON.match(name)))
+        return True
+    if {name: option for option, *names in _CHECKS for name in names}.get(name) in invocation.argv:
         return True
     after = invocation.argv[invocation.argv.index(file) + 1 :] if file in invocation.argv else found[1:]
     script_file(examiner, file, after, invocation.scene)

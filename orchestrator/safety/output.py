@@ -7,6 +7,7 @@ import binascii
 import posixpath
 import re
 
+from orchestrator.safety.decoding import decoded
 from orchestrator.safety.words import UNKNOWN, Scene, ansi_c
 
 LONGEST = 64 * 1024
@@ -26,18 +27,21 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
         return _path(name, arguments, scene)
     if name == "mktemp" and not [item for item in arguments if item not in {"-d", "-t", "-q"}]:
         return "/tmp/tmp.unnamed"  # noqa: S108 - a place, not a file of ours
-    if name in _PRINTERS or name in {"which", "command"}:
+    if (name in _PRINTERS and "-m" not in arguments) or name in {"which", "command"}:
         return _code_output(arguments) if name in _PRINTERS else _place(name, arguments)
     if name == "cat":
         return _cat(arguments, given, scene)
     if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"} or argv == ["exec"]:
         return ""
+    if given is None and arguments:
+        given = scene.scripts.get(posixpath.normpath(posixpath.join(scene.cwd or "/?", arguments[-1])))
+        arguments = arguments[:-1]
     return _filtered(name, arguments, given) if given is not None and UNKNOWN not in given else None
 
 
 _PRINTERS = {"python", "python3", "perl", "ruby", "php", "node", "awk", "gawk", "lua"}
 _PRINTS = re.compile(
-    r"(?:-[cerE] |BEGIN ?\{ ?)(?:print|say|puts|echo|console\.log)[ (]*(['\"])((?:(?!\1).)*)\1[ );}]*"
+    r"(?:-[cerE] |BEGIN ?\{ ?)(?:printf?|say|puts|echo|console\.log)[ (]*(['\"])((?:(?!\1).)*)\1[ );}]*"
 )
 """Code that prints one text, and does nothing else."""
 _CARRIERS = frozenset([
@@ -74,7 +78,7 @@ def _carried(argv: list[str]) -> list[str]:
 
 
 def _code_output(arguments: list[str]) -> str | None:
-    code = _PRINTS.fullmatch(" ".join(arguments))
+    code = _PRINTS.fullmatch(decoded(" ".join(arguments)))
     return ansi_c(code[2]) + "\n" if code else None
 
 
@@ -146,38 +150,58 @@ def _cat(arguments: list[str], given: str | None, scene: Scene) -> str | None:
 def _filtered(name: str, arguments: list[str], given: str | None) -> str | None:
     text = given or ""
     try:
-        if name == "openssl" and "-d" in arguments and {"base64", "-base64", "-a"} & set(arguments):
-            return base64.b64decode(text, validate=False).decode()
-        if name == "base64" and arguments and arguments[0] in {"-d", "-D", "--decode", "-di"}:
-            return base64.b64decode(text, validate=False).decode()
-        if name == "base32" and arguments and arguments[0] in {"-d", "--decode"}:
-            return base64.b32decode(text.strip()).decode()
-        if name == "xxd" and "".join(arguments).replace("-", "") in {"rp", "pr"}:
-            return bytes.fromhex(text).decode()
+        if (clear := _decoded(name, arguments, text)) is not None:
+            return clear
     except (ValueError, binascii.Error):
         return None
     if name == "rev" and not arguments:
         return "\n".join(line[::-1] for line in text.split("\n"))
     if name == "tr" and len(arguments) == 2:
         return _translated(text, *arguments)
+    if name in {"sort", "grep"}:
+        return _lines(name, arguments, text)
     if name in {"head", "tail", "cut", "sed"}:
         return _cut(name, arguments, text)
     return text if name in {"tee", "sponge"} else None
+
+
+def _decoded(name: str, arguments: list[str], text: str) -> str | None:
+    """What a decoder prints; None for any other command. Raises ValueError for what is no such code."""
+    if name in _PRINTERS and arguments[:3] == ["-m", "base64", "-d"]:
+        name, arguments = "base64", ["-d"]
+    if name == "openssl" and "-d" in arguments and {"base64", "-base64", "-a"} & set(arguments):
+        return base64.b64decode(text, validate=False).decode()
+    if name == "base64" and arguments and arguments[0] in {"-d", "-D", "--decode", "-di"}:
+        return base64.b64decode(text, validate=False).decode()
+    if name == "base32" and arguments and arguments[0] in {"-d", "--decode"}:
+        return base64.b32decode(text.strip()).decode()
+    is_hex = name == "xxd" and "".join(arguments).replace("-", "") in {"rp", "pr"}
+    return bytes.fromhex(text).decode() if is_hex else None
+
+
+def _lines(name: str, arguments: list[str], text: str) -> str | None:
+    """The lines that `sort` or a plain `grep` prints."""
+    lines = text.splitlines(keepends=True)
+    if name == "sort":
+        return None if arguments else "".join(sorted(lines))
+    is_plain = len(arguments) == 1 and re.fullmatch(r"[\w ./-]+", arguments[0])
+    return "".join(line for line in lines if re.search(arguments[0], line)) if is_plain else None
 
 
 def _cut(name: str, arguments: list[str], text: str) -> str | None:
     """A part of the lines or characters, or a plain replacement, where the options are simple."""
     joined, lines = " ".join(arguments), text.splitlines(keepends=True)
     if name == "sed":
-        change = re.fullmatch(r"s([/|#,])((?:(?!\1)[\w ./-])*)\1((?:(?!\1)[\w ./-])*)\1(g?)", joined)
-        return (
-            text.replace(change[2], change[3], -1 if change[4] else 1)
-            if change and "." not in change[2]
-            else None
-        )
+        change = re.fullmatch(r"s([/|#,])(\^?)((?:(?!\1)[\w /-])*)(\$?)\1((?:(?!\1)[\w ./-])*)\1(g?)", joined)
+        if not change:
+            return None
+        pattern = change[2] + re.escape(change[3]) + change[4]
+        return "".join(re.sub(pattern, change[5], line, count=not change[6]) for line in lines)
     if count := re.fullmatch(r"-(?:n ?)?(\d+)|", joined):
         number = int(count[1] or 10)
         return "".join(lines[:number] if name == "head" else lines[-number:]) if name != "cut" else None
+    if part := re.fullmatch(r"-c ?(\d+)", joined) if name != "cut" else None:
+        return text[: int(part[1])] if name == "head" else text[-int(part[1]) :]
     if part := re.fullmatch(r"-[cb] ?(\d+)(-?)(\d*)", joined):
         end = int(part[3]) if part[3] else None if part[2] else int(part[1])
         return "".join(line.rstrip("\n")[int(part[1]) - 1 : end] + "\n" for line in lines)

@@ -53,6 +53,11 @@ _MONGO_CHANGE = re.compile(
 )
 
 
+def speaks_sql(program: str) -> bool:
+    """Whether a client takes statements as text."""
+    return program in _TEXT_OPTIONS
+
+
 def only_queries(program: str, arguments: list[str], given: str | None) -> bool:
     """Whether everything that the client is told to do is a query; False for other programs."""
     if program in {"mongosh", "mongo"}:
@@ -97,4 +102,6 @@ def is_query(text: str) -> bool:
 def _reads(statement: str) -> bool:
     if not _QUERY.match(statement):
         return False
+    if statement.startswith("\\d"):
+        return not re.search(r"\\!|\|", statement)
     return bool(_HARMLESS_EXPLAIN.match(statement)) or not _CHANGE.search(statement)

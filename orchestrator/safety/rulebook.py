@@ -78,6 +78,8 @@ class Target(Strict):
 
     programs: Names
     effect: Literal["delete", "move", "write", "own"]
+    words: str = ""
+    """The subcommand that does it, such as `rm` of Git; it is no target itself."""
     operands: Literal["all", "last", "first", "but_last", "but_first", "none"] = "none"
     options: Names = ()
     """Options whose value is a target."""
@@ -220,10 +222,18 @@ def has(option: str, arguments: list[str]) -> bool:
     for argument in arguments:
         if argument == option or (option.startswith("-") and argument.startswith(option + "=")):
             return True
-        cluster = re.fullmatch("-[A-Za-z]", option) and re.match(r"-[A-Za-z0-9]*$", argument)
+        cluster = re.fullmatch("-[A-Za-z]", option) and re.match(r"-[A-Za-z0-9]{1,7}$", argument)
         if cluster and option[1] in argument[1:]:
             return True
     return False
+
+
+def shortened(option: str, arguments: list[str]) -> bool:
+    """Whether the beginning of a long option was given, as Git and GNU programs take it."""
+    return option.startswith("--") and any(
+        len(argument) > 4 and argument.startswith("--") and option.startswith(argument)
+        for argument in arguments
+    )
 
 
 def operands(program: str, arguments: list[str], values: dict[str, Names]) -> list[str]:
@@ -263,7 +273,7 @@ def applies(rule: Rule, program: str, arguments: list[str], given: str, book: Bo
     if not all(has(option, arguments) for option in rule.all):
         return False
     if rule.any or rule.argument:
-        by_option = any(has(option, arguments) for option in rule.any)
+        by_option = any(has(option, arguments) or shortened(option, arguments) for option in rule.any)
         pattern = rule.argument
         if not by_option and not (pattern and any(re.search(pattern, item) for item in arguments)):
             return False

@@ -54,7 +54,7 @@ _LOOSE = {"srv", "opt", "mnt", "media", "run"}
 """System folders whose content belongs to services and people: a part of it is not the machine."""
 _TEMPORARY = re.compile(r"/(var/)?tmp(/.*)?$")
 _SECRET = re.compile(
-    r"/\.(ssh|aws|gnupg|kube|docker|azure|netrc|pgpass|git-credentials|pypirc|npmrc|config/(gcloud|gh|rclone))(/|$)"
+    r"/\.(ssh(?!/(?:[^/]*\.pub|known_hosts)$)|aws|gnupg|kube|docker|azure|netrc|pgpass|git-credentials|pypirc|npmrc|config/(gcloud|gh|rclone))(/|$)"
     r"|/\.cargo/credentials|/etc/(g?shadow|sudoers)|/(id_(rsa|dsa|ecdsa|ed25519)|[^/]*\.(pem|key|p12|pfx))$"
     r"|/\.local/share/(keyrings|orchestrator)(/|$)"
 )
@@ -144,9 +144,16 @@ _GRAVE = re.compile(
 """Without one of these the machine does not start, or nobody gets in."""
 
 
+_WAY_IN = re.compile(r"/etc/ssh(/(sshd_config|ssh_host_[^/]*|[^/]*\*))?$")
+"""Without these nobody gets in from elsewhere."""
+
+
 def consequence(effect: str, text: str, scene: Scene, *, tree: bool = False) -> tuple[Level, str, Scope]:
     """Level, reason and scope of an effect (`delete`, `move`, `write`, `own`, `read`) on a target."""
     where = scope(text, scene)
+    if effect == "delete" and tree and _may_be_root(text, scene):
+        where = Scope.VITAL
+    tree = tree or (where is Scope.SYSTEM and _ALL.search(text) is not None)
     level = _level(effect, where, absolute(text, scene), tree=tree)
     verb = {
         "delete": "deletes",
@@ -156,6 +163,18 @@ def consequence(effect: str, text: str, scene: Scene, *, tree: bool = False) -> 
         "read": "reads",
     }[effect]
     return level, f"{verb} {where.value}", where
+
+
+_ROOT_IF_EMPTY = re.compile(rf"/*{UNKNOWN}/+\*?")
+_AT_TOP = re.compile(rf"/+{UNKNOWN}/*\*?")
+_ALL = re.compile(r"(^|/)\*$")
+"""How a target ends that is everything in a folder."""
+
+
+def _may_be_root(text: str, scene: Scene) -> bool:
+    """Whether a target is a folder of the root, or the root should a variable be empty that is never set."""
+    is_set = any(UNKNOWN in value for values in scene.values.values() for value in values)
+    return bool(_AT_TOP.fullmatch(text) or (_ROOT_IF_EMPTY.fullmatch(text) and not is_set))
 
 
 _OTHERS = {
@@ -182,7 +201,8 @@ def _level(effect: str, where: Scope, path: str, *, tree: bool) -> Level:
         return Level.ASK if effect == "delete" or (tree and effect != "move") else Level.REVIEW
     if where is Scope.SYSTEM:
         top = path.split("/")[1]
-        grave = (tree and effect != "write" and top not in _LOOSE) or _GRAVE.match(path)
+        grave = bool(_GRAVE.match(path)) or (tree and effect != "write" and top not in _LOOSE)
+        grave |= effect in {"delete", "move"} and bool(_WAY_IN.match(path))
         return Level.DENY if grave else Level.ASK
     return Level.ASK
 

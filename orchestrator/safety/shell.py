@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.safety import (
     embedded,
+    finds,
     interpreters,
     queries,
     reaching,
@@ -58,7 +59,8 @@ _NAMES_ONLY = frozenset([
     "mkdir",
 ])
 """Programs that say nothing of what is in a file."""
-_FETCHERS = {"npx", "bunx", "pnpx", "uvx"}
+_FETCHERS = {"npx", "bunx", "pnpx", "uvx", "pipx"}
+_FETCHING = {"dlx", "x", "tool run"}
 _SENDERS = frozenset([
     "curl",
     "wget",
@@ -196,7 +198,9 @@ class Examiner:
             self.change("read", target, scene)
         else:
             losses: dict[str, Loss] = {">>": "no", "&>>": "no", ">|": "yes", "<>": "no"}
-            self.change("write", target, scene, loss=losses.get(operator, "maybe"))
+            # No file is the machine or a system folder: such a target stands for what lies in it.
+            whole = scope(target, scene) is Scope.VITAL
+            self.change("write", target, scene, tree=whole, loss=losses.get(operator, "maybe"))
 
     def emptied(self, target: str, scene: Scene) -> None:
         """A redirection that leaves nothing of what was in the file."""
@@ -231,7 +235,12 @@ class Examiner:
         is_certain = asks or readers.is_certain(name, argv[1:], self.book)
         for rule in rules_for(name, argv[1:], invocation.given or "", self.book):
             is_question = is_certain and rule.id.startswith(_SERVICES)
-            is_question |= asked and rule.severity >= Level.ASK and rule.id.startswith(_SERVICES)
+            is_question |= (
+                asked
+                and not (rule.text and queries.speaks_sql(name))
+                and rule.severity >= Level.ASK
+                and rule.id.startswith(_SERVICES)
+            )
             is_question |= rule.id.startswith(_ASKABLE) and readers.asks_only(name, argv[1:], self.book)
             is_local = rule.id == "http.fetch" or name == "openssl"
             if is_question or (is_local and reaching.stays_here(argv[1:])):
@@ -254,7 +263,8 @@ class Examiner:
         if folder in {"/etc/init.d", "/etc/rc.d"}:
             self.walk.nested(Invocation(["service", name, *arguments], scene))
             return name, True
-        if not folder and name.endswith((".py", ".sh", ".rb", ".js")):
+        is_script = name.endswith((".py", ".sh", ".rb", ".js")) and not self.book.is_outward(name)
+        if not folder and is_script:
             folder, text = ".", "./" + text
         if not folder or folder in _PROGRAM_FOLDERS:
             return name.lower() if name.isupper() and len(name) > 1 else name, True
@@ -264,7 +274,7 @@ class Examiner:
         elif where is Scope.INSIDE:
             interpreters.script_file(self, text, arguments, scene)
         if absolute(text, scene) in scene.scripts:
-            self.walk.script(scene.scripts[absolute(text, scene)], scene.copy())
+            self.walk.script(scene.scripts[absolute(text, scene)], scene.copy(positional=arguments))
         return name, False
 
     def secret(self, argument: str, scene: Scene, subject: str) -> None:
@@ -295,7 +305,9 @@ class Examiner:
             if inner.wrapper.raised and (runs or not readers.entry(name, invocation.argv[1:], self.book)):
                 self.raised(name, known=bool(runs) and not self.findings[at:])
             known |= bool(runs)
-            if name in _FETCHERS and any(item.rule == "shell.not-known" for item in self.findings[before:]):
+            if (name in _FETCHERS or inner.wrapper.words in _FETCHING) and any(
+                item.rule == "shell.not-known" for item in self.findings[before:]
+            ):
                 why = "fetches and runs a package that is not among the known tools"
                 self.add("packages.runs-unknown", Level.ASK, why, " ".join(invocation.argv))
         for text in unwrap.texts_taken(name, invocation):
@@ -331,14 +343,23 @@ class Examiner:
         found = targets.changes(name, arguments, self.book)
         for file in arguments if name == "tee" else ():
             scene.scripts[absolute(file, scene)] = UNKNOWN if invocation.given is None else invocation.given
+        if copied := targets.copies(name, arguments):
+            source, copy = copied
+            text = f'{source} "$@"' if posixpath.dirname(source) in _PROGRAM_FOLDERS else None
+            text = text or scene.scripts.get(absolute(source, scene))
+            scene.scripts |= {absolute(copy, scene): text} if text else {}
         for file in targets.downloads(name, arguments):
             scene.scripts[absolute(file, scene)] = UNKNOWN
-        if name == "tee" and invocation.given is not None and not invocation.given.strip():
+        is_emptied = invocation.given is not None and not invocation.given.strip()
+        if name == "tee" and (is_emptied or set(arguments) & set(invocation.piped)):
             found = [change._replace(loss="yes") for change in found]
         for effect, target, tree, loss in found:
-            self.change(effect, target, scene, tree=tree, subject=subject, loss=loss)
+            whole = (
+                f"{' '.join(invocation.piped)} | {subject}" if target.endswith(finds.SELECTED) else subject
+            )
+            self.change(effect, target, scene, tree=tree, subject=whole, loss=loss)
         if name == "find":
-            return self.find(invocation, subject) or bool(found)
+            return finds.actions(self, invocation, _shown(subject)) or bool(found)
         return bool(found)
 
     def network(self, name: str, invocation: Invocation, subject: str) -> bool:
@@ -352,36 +373,14 @@ class Examiner:
         argv = invocation.argv[1:]
         if reaching.reaches(name, argv, self.book) and not reaching.stays_here(argv):
             self.reaches.append(subject)
+        is_sender = name == "ssh" or (name == "openssl" and "s_client" in argv)
+        if is_sender and invocation.piped and invocation.given is None:
+            self.add("net.carries", Level.ASK, "sends what it is given", subject)
         if name not in _SENDERS:
             return False
         if any(UNKNOWN in item for item in invocation.argv[1:]):
             self.add("net.carries", Level.ASK, "sends something that is not known before it runs", subject)
         return reaching.stays_here(invocation.argv[1:])
-
-    def find(self, invocation: Invocation, subject: str) -> bool:
-        """`find` with actions: they meet what lies below its starting points."""
-        arguments, scene = invocation.argv[1:], invocation.scene
-        starts, selective = targets.find_starts(arguments)
-        places = [
-            start.rstrip("/") + "/selected" if selective and scope(start, scene) is Scope.ROOT else start
-            for start in starts
-        ]
-        if "-delete" in arguments:
-            for place in places:
-                self.change("delete", place or "/", scene, tree=True, subject=subject)
-        for at, argument in enumerate(arguments):
-            if argument in {"-fprint", "-fprint0", "-fls", "-fprintf"}:
-                self.change("write", "".join(arguments[at + 1 : at + 2]), scene)
-        for argv in targets.find_commands(arguments):
-            for place in () if selective else places:
-                if any(change.effect == "write" for change in targets.changes(argv[0], argv[1:], self.book)):
-                    self.change("own", place, scene, tree=True, subject=subject)
-            for place in places:
-                filled = [item.replace(UNKNOWN, place) for item in argv]
-                self.walk.nested(Invocation(filled, scene.copy()))
-        return any(
-            item in arguments for item in ("-delete", "-exec", "-execdir", "-ok", "-okdir", "-fprint", "-fls")
-        )
 
     def reads(self, name: str, invocation: Invocation) -> bool:
         """Whether a command is known to change nothing."""

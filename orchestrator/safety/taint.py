@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from orchestrator.effects import Trust
 from orchestrator.redaction import REDACTED
 from orchestrator.safety import outgoing
+from orchestrator.safety.finds import SELECTED
 from orchestrator.safety.naming import names, names_file, words
 from orchestrator.safety.thread import Thread, strings
 from orchestrator.safety.verdict import Call, Finding, Judgement, Level, printable
@@ -24,9 +25,10 @@ LEAVES = frozenset({
     "taint.host",
     "taint.data",
     "taint.recipient",
-    "taint.asked",
 })
 """Rules on what goes out of the machine: `--yes` never covers them."""
+ASKED = "taint.asked"
+"""The rule on what the policy asks anyway and the user's words do not speak of."""
 _REPLACES = re.compile(r"\s*(?::|(?:truncate|mv|true|shred|dd)\b|(?:cat|cp)\s+/dev/null\b)")
 """Commands that leave nothing of what a file held; an editor such as `sed -i` changes a part of it."""
 _NAMED_TEMPORARY = re.compile(r"/tmp/[\w.-]+")  # noqa: S108 - a place, not a file of ours
@@ -117,18 +119,22 @@ def _lost(judged: Judgement, thread: Thread) -> Iterator[str]:
     for finding in judged.findings:
         if finding.path and finding.path in made:
             continue  # What this very command made, nobody can lose.
-        if finding.rule == "shell.write-inside" and not links and not os.path.lexists(finding.path):
+        is_found = finding.target.endswith(SELECTED)
+        is_new = not (links or is_found or os.path.lexists(finding.path))
+        if finding.rule == "shell.write-inside" and is_new:
             made.add(finding.path)
         is_replaced = finding.loss == "yes" and finding.level >= Level.SNAPSHOT
         # A redirection alone has nothing but its target for a subject.
-        is_whole = _REPLACES.match(finding.subject) or finding.subject == finding.target
+        # Behind a search comes what is done with what it finds.
+        does = re.split(r" -exec(?:dir)? | \| ", finding.subject)[-1]
+        is_whole = _REPLACES.match(does) or finding.subject == finding.target
         is_loss = is_replaced and (thread.only_looks or is_whole)
         is_loss = is_loss or "delete" in finding.rule
         if judged.inside and is_own_temporary(finding):
             continue
         if not is_loss or finding.level is Level.DENY or not finding.target:
             continue
-        if finding.subject.startswith("find ") and re.search(r"\s-delete|-exec", finding.subject):
+        if finding.subject.startswith("find ") or is_found:
             yield from _selected(finding)
         else:
             yield finding.target
@@ -139,7 +145,7 @@ def _selected(finding: Finding) -> Iterator[str]:
     patterns = re.findall(r"-i?(?:name|path|wholename)\s+(\S+)", finding.subject)
     if patterns:
         yield from patterns
-    elif not finding.target.endswith("/selected"):
+    elif not finding.target.endswith(SELECTED):
         yield finding.target
 
 
@@ -153,7 +159,7 @@ def _asked(judged: Judgement, thread: Thread) -> Iterator[Finding]:
             continue
         own = {word for word in words(finding.subject) if len(word) > 3}
         if not own & said:
-            yield Finding("taint.asked", Level.ASK, finding.why, finding.subject)
+            yield Finding(ASKED, Level.ASK, finding.why, finding.subject)
 
 
 def _guides(call: Call, judged: Judgement, thread: Thread) -> Iterator[Finding]:

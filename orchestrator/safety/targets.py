@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from orchestrator.safety.rulebook import Book, Target, has, operands
+from orchestrator.safety.rulebook import Book, Target, has, operands, shortened
 from orchestrator.safety.verdict import Loss
 from orchestrator.safety.words import UNKNOWN
 
@@ -23,6 +23,7 @@ class Change(NamedTuple):
     loss: Loss
 
 
+_DOWNLOADERS = {"curl", "wget", "aria2c"}
 _FILTERS = {"-name", "-iname", "-path", "-regex", "-size", "-mtime", "-mmin", "-newer", "-empty", "-type"}
 
 
@@ -32,16 +33,28 @@ def changes(program: str, arguments: list[str], book: Book) -> list[Change]:
         arguments = ["-" + arguments[0], *arguments[1:]]
     found: list[Change] = []
     for entry in book.targets:
-        if program in entry.programs and _holds(entry, arguments):
+        if program in entry.programs and _holds(entry, program, arguments, book):
             tree = "always" in entry.tree or any(_given(option, arguments) for option in entry.tree)
             found += [
                 Change(entry.effect, path, tree, entry.loss)
                 for path in _paths(entry, program, arguments, book)
             ]
+    found = [change for change in map(_elsewhere, found) if change]
+    found += [Change("write", disk, False, "yes") for disk in _written_over(arguments)]
+    if program in _DOWNLOADERS:
+        found = [item._replace(loss="maybe") if _FRESH.search(item.target) else item for item in found]
     return found
 
 
-def _holds(entry: Target, arguments: list[str]) -> bool:
+def replaced(arguments: list[str]) -> str:
+    """A file that is named twice, the second time as the output: `convert a.png a.png`; empty for none."""
+    files = [item for item in arguments if re.fullmatch(r"[\w./-]+\.\w+", item) and item[0] != "-"]
+    return files[-1] if arguments[-1:] == files[-1:] and files[-1:] and files[-1] in files[:-1] else ""
+
+
+def _holds(entry: Target, program: str, arguments: list[str], book: Book) -> bool:
+    if entry.words and operands(program, arguments, book.values)[:1] != [entry.words]:
+        return False
     if any(has(option, arguments) for option in entry.unless):
         return False
     return not entry.only or any(_given(option, arguments) for option in entry.only)
@@ -51,11 +64,11 @@ def _given(option: str, arguments: list[str]) -> bool:
     """As `has`, but a letter counts with whatever follows it, such as `-i.bak`."""
     if len(option) == 2:
         return any(re.match(rf"-[A-Za-z0-9]*{re.escape(option[1])}", argument) for argument in arguments)
-    return has(option, arguments)
+    return has(option, arguments) or shortened(option, arguments)
 
 
 def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Iterator[str]:
-    found = operands(program, arguments, book.values)
+    found = operands(program, arguments, book.values)[bool(entry.words) :]
     if "--remove-files" in arguments and entry.effect == "delete":
         base = next((after for option, after in pairwise(arguments) if option in {"-C", "--directory"}), "")
         found = [posixpath.join(base, item) for item in found]
@@ -77,9 +90,40 @@ def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Ite
                 yield argument[len(prefix) :]
 
 
+_OUTPUT = re.compile(r"--?(o|O|out|output|outfile|output-document|dest|target|write|w)")
+DISK = re.compile(r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd)")
+
+
+def _elsewhere(change: Change) -> Change | None:
+    """A change on another machine counts where it is ruin there too: its root, its homes; None otherwise."""
+    host = re.fullmatch(r"[\w.@-]+:{1,2}(/.*|)", change.target)
+    if not host:
+        return change
+    is_root = re.fullmatch(r"/+((home|root|etc|usr|var|boot|bin|lib)/*)?(\*)?", host[1])
+    return change._replace(target=host[1]) if is_root else None
+
+
+def _written_over(arguments: list[str]) -> Iterator[str]:
+    """Disks, and inputs, that an option names as the output, whatever the program is."""
+    for before, after in pairwise(["", *arguments]):
+        option, equals, value = after.partition("=")
+        if equals and _OUTPUT.fullmatch(option) and DISK.match(value):
+            yield value
+        elif _OUTPUT.fullmatch(before) and (
+            DISK.match(after) or (arguments.count(after) > 1 and after[:1] != "-")
+        ):
+            yield after
+
+
+_FRESH = re.compile(
+    r"(?i)(^|[/_.-])(new|copy|tmp|temp)(?![a-z])|\.(zip|t?gz|tar|bz2|xz|deb|rpm|iso|whl|jar|pdf)$"
+)
+"""Names under which a download hardly meets what is there already: archives, and what calls itself new."""
+
+
 def downloads(program: str, arguments: list[str]) -> list[str]:
     """Files that a program fetches: nobody knows what will be in them."""
-    if program not in {"curl", "wget", "aria2c"}:
+    if program not in _DOWNLOADERS:
         return []
     named = [
         after
@@ -88,6 +132,12 @@ def downloads(program: str, arguments: list[str]) -> list[str]:
     ]
     urls = [item for item in arguments if "/" in item and not item.startswith("-")]
     return [item for item in named if item not in urls] + [url.rpartition("/")[2] for url in urls]
+
+
+def copies(program: str, arguments: list[str]) -> tuple[str, str] | None:
+    """The file that a command copies or links, and the new name; None for several, or another command."""
+    files = [item for item in arguments if not item.startswith("-")]
+    return (files[0], files[1]) if program in {"cp", "ln", "mv", "install"} and len(files) == 2 else None
 
 
 def find_starts(words: list[str]) -> tuple[list[str], bool]:

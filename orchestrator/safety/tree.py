@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from orchestrator.safety.syntax import Node
+
+FORK_BOMB = re.compile(r"(:|\b\w{1,30})\s*\(\)\s*\{\s*\1\s*\|\s*\1\s*&?\s*;?\s*\}")
+"""As it is often written, without the blanks that a shell needs."""
 
 
 def nodes(node: object) -> list[Node]:
@@ -65,3 +70,11 @@ def calls_itself_beside(name: str, body: Node) -> bool:
         if beside and name in programs(item):
             return True
     return False
+
+
+def starts_itself(body: object) -> bool:
+    """Whether a loop starts its own script again, beside itself."""
+    return any(
+        item.get("Background") and any(below.get("Param", {}).get("Value") == "0" for below in nodes(item))
+        for item in nodes(body)
+    )

@@ -10,7 +10,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from orchestrator.safety import unwrap
+from orchestrator.safety import targets, unwrap
 from orchestrator.safety.familiar import name_speaks_of_loss, only_asks, orders_loss, speaks_of_loss
 from orchestrator.safety.scope import AT_HOME, Scope, scope
 from orchestrator.safety.verdict import Finding, Level
@@ -30,7 +30,7 @@ _LENIENT = {
 }
 """Rules that call a program harmless by its name or first word."""
 _GUESSES = ("rm", "dd", "shred", "chmod", "chown", "mv", "find", "mkfs", "wipefs")
-_DISK = re.compile(r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd)")
+_IS_FILE = re.compile(r"^(?!-|/dev/)[\w./-]*[./]\w+|^(copy|restore|write|flash|burn)$")
 _WRITES_DISK = re.compile(r"^-(w|f|F|y|d|e|E|O|L|U|x|X|-force|-yes|-write|-format|-delete|-repair)")
 
 
@@ -40,8 +40,11 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
     if name in unwrap.SHELLS and not arguments:
         return  # a shell that is given nothing to run
     grave = speaks_of_loss(arguments) or name_speaks_of_loss(argv[0], arguments, loosely=True)
-    if any(map(_DISK.match, arguments)) and not only_asks(arguments):
-        level = Level.DENY if grave or any(map(_WRITES_DISK.match, arguments)) else Level.ASK
+    asked = only_asks(arguments)
+    if any(map(targets.DISK.match, arguments)) and not asked:
+        copies = targets.DISK.match(arguments[-1]) and any(map(_IS_FILE.search, arguments[:-1]))
+        writes = grave or copies or any(map(_WRITES_DISK.match, arguments))
+        level = Level.DENY if writes else Level.ASK
         examiner.add("disk.not-known", level, "an unfamiliar command that is given a disk", subject)
     elif examiner.book.is_outward(name) and arguments:
         _outward_tool(examiner, arguments, subject)
@@ -52,7 +55,9 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
         if "/" not in argv[0] or all(found.rule != "project.script" for found in examiner.findings):
             why = "is not among the commands known to be harmless"
             examiner.add("shell.not-known", Level.REVIEW, why, subject)
-        _leads_out(examiner, arguments, scene)
+        _leads_out(examiner, [item for item in arguments if not targets.DISK.match(item)], scene)
+        if file := targets.replaced(arguments):
+            examiner.change("write", file, scene, subject=subject)
 
 
 def _outward_tool(examiner: Examiner, arguments: list[str], subject: str) -> None:

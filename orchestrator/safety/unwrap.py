@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from orchestrator.safety.rulebook import Book, Wrapper, begins, operands
+from orchestrator.safety.scope import absolute
 from orchestrator.safety.targets import find_starts
+from orchestrator.safety.timetables import timed
 from orchestrator.safety.walk import Invocation
 from orchestrator.safety.words import UNKNOWN, Scene
 
@@ -79,14 +82,32 @@ def _one(wrapper: Wrapper, program: str, invocation: Invocation, book: Book) -> 
         return _script(wrapper, rest, invocation)
     if wrapper.joined:
         return Inner(wrapper, script=" ".join(rest) if rest else invocation.given)
-    if wrapper.input and "--dry-run" in arguments:
-        return Inner(wrapper)
-    if wrapper.input and program == "parallel" and (not rest or rest[0].startswith(":::")):
-        lines = rest[1:] if rest else [invocation.given or UNKNOWN]
-        return Inner(wrapper, script="\n".join(lines))
     if wrapper.input:
-        return Inner(wrapper, argv=tuple(_with_input(rest, arguments, invocation)))
+        return _fed(wrapper, program, rest, invocation)
+    if wrapper.remote and (entry := _value("--entrypoint", arguments)):
+        rest = [entry, *rest]
     return Inner(wrapper, argv=tuple(rest))
+
+
+def _fed(wrapper: Wrapper, program: str, rest: list[str], invocation: Invocation) -> Inner:
+    """What `xargs` and `parallel` run."""
+    arguments = invocation.argv[1:]
+    if "--dry-run" in arguments:
+        return Inner(wrapper)
+    script = _parallel(rest, invocation) if program == "parallel" else None
+    if script is not None:
+        return Inner(wrapper, script=script)
+    return Inner(wrapper, argv=tuple(_with_input(rest, arguments, invocation)))
+
+
+def _value(option: str, arguments: list[str]) -> str:
+    """The value of a long option, behind it or after `=`."""
+    for before, after in pairwise([*arguments, ""]):
+        if before == option:
+            return after
+        if before.startswith(option + "="):
+            return before.partition("=")[2]
+    return ""
 
 
 def _text_option(wrapper: Wrapper, arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -154,28 +175,44 @@ def _script(wrapper: Wrapper, rest: list[str], invocation: Invocation) -> Inner:
     return Inner(wrapper, file=rest[0], positional=tuple(rest[1:]), blind=is_blind)
 
 
+def _parallel(rest: list[str], invocation: Invocation) -> str | None:
+    """The script that `parallel` runs: it reads its words as a shell does, and puts each argument in."""
+    at = next((at for at, item in enumerate(rest) if item.startswith(":::")), None)
+    if not rest or at == 0:
+        return "\n".join(rest[1:] if rest else [invocation.given or UNKNOWN])
+    if at is None:
+        return None
+    command = " ".join(rest[:at])
+    command = command if "{" in command else command + " {}"
+    items = [item for item in rest[at + 1 :] if not item.startswith(":::")]
+    return "\n".join(re.sub(r"\{\d*[./]*\}", lambda _, item=item: item, command) for item in items)  # type: ignore[misc]
+
+
 def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -> list[str]:
     if not rest:
         return []
-    if ":::" in rest:
-        at = rest.index(":::")
-        return [*rest[:at], *rest[at + 1 :]]
     if invocation.given is not None:
         by_line = "-I" in arguments or any(item.startswith("-I") for item in arguments)
         extra = invocation.given.splitlines() if by_line else invocation.given.split()
     elif invocation.piped[:1] == ("ls",) and not set(invocation.piped) & {"sed", "awk", "cut", "tr"}:
         words = [word for word in invocation.piped[1:] if not word.startswith("-") and "grep" not in word]
         extra = [(word.rstrip("/") + "/") for word in words[:1] if word] or ["./"]
-    elif "find" in invocation.piped:
-        words = list(invocation.piped[invocation.piped.index("find") + 1 :])
-        starts, selective = find_starts(words)
-        extra = [start.rstrip("/") + ("/selected" if selective else "/") for start in starts]
+    elif extra := found_by(invocation.piped):
+        pass
     else:
         extra = [UNKNOWN]
     mark = next((arguments[at + 1] for at, item in enumerate(arguments[:-1]) if item == "-I"), "{}")
     if any(mark in item for item in rest):
         return [item.replace(mark, extra[0] if extra else "") for item in rest]
     return [*rest, *extra]
+
+
+def found_by(piped: tuple[str, ...]) -> list[str]:
+    """Where the paths lie that a `find` in the pipe prints; empty without one."""
+    if "find" not in piped:
+        return []
+    starts, selective = find_starts(list(piped[piped.index("find") + 1 :]))
+    return [start.rstrip("/") + ("/selected" if selective else "/") for start in starts]
 
 
 _TAKERS = frozenset({"at", "batch", "crontab", "make", "gmake", "sg", "newgrp", "ed", "ftp", "sftp"})
@@ -186,9 +223,13 @@ def texts_taken(program: str, invocation: Invocation) -> list[str]:
     """The commands that such a program gets, by its input or by a file that the script made."""
     if program not in _TAKERS:
         return []
-    scripts = invocation.scene.scripts
-    files = [scripts[item] for item in invocation.argv[1:] if item.startswith("/dev/fd/") and item in scripts]
-    return [_taken(program, text) for text in (*files, invocation.given) if text]
+    scene, arguments = invocation.scene, invocation.argv[1:]
+    named = [item for item in arguments if item.startswith("/dev/fd/")]
+    if program in {"make", "gmake"}:
+        named += ["GNUmakefile", "makefile", "Makefile"]
+    files = [scene.scripts.get(absolute(item, scene)) for item in named]
+    shells = [item.removeprefix("SHELL=") for item in arguments if item.startswith("SHELL=")]
+    return [*shells, *(_taken(program, text) for text in (*files, invocation.given) if text)]
 
 
 def _taken(program: str, given: str) -> str:
@@ -196,10 +237,7 @@ def _taken(program: str, given: str) -> str:
     given = re.sub(r"(?m)^!", "", given) if program in {"ed", "ftp", "sftp"} else given
     lines = given.split("\n")
     if program == "crontab":
-        return "\n".join(
-            re.sub(r"^\s*(@\w+|([\d*/,\-]+|[A-Za-z]{3})(\s+([\d*/,\-]+|[A-Za-z]{3})){4})\s+(?=\S)", "", line)
-            for line in lines
-        )
+        return timed(given)
     if program in {"make", "gmake"}:
         return "\n".join(line.lstrip("\t@-+ ") for line in lines if line.startswith("\t"))
     return given
@@ -222,6 +260,15 @@ def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
     changes: dict[str, object] = {}
     if inner.positional is not None:
         changes["positional"] = list(inner.positional)
+    program = posixpath.basename(invocation.argv[0])
+    set_here = dict(item.split("=", 1) for item in invocation.argv[1:] if re.match(r"[A-Za-z_]\w*=", item))
+    folder = _value("--chdir", invocation.argv) or _value(
+        {"sudo": "-D", "env": "-C"}.get(program, "--"), invocation.argv
+    )
+    if folder and program in _OWN_SETTINGS:
+        changes["cwd"] = absolute(folder, scene)
+    if program in _OWN_SETTINGS and set_here:
+        changes["values"] = {**scene.values, **{name: (value,) for name, value in set_here.items()}}
     if inner.own_name:
         changes["values"] = {**scene.values, "0": (inner.own_name,)}
     if inner.wrapper.remote:

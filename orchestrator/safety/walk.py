@@ -21,7 +21,16 @@ from orchestrator.safety.syntax import (
     parse,
     substitutions,
 )
-from orchestrator.safety.tree import as_word, assigned, calls_itself_beside, names, programs
+from orchestrator.safety.timetables import runs_later
+from orchestrator.safety.tree import (
+    FORK_BOMB,
+    as_word,
+    assigned,
+    calls_itself_beside,
+    names,
+    programs,
+    starts_itself,
+)
 from orchestrator.safety.words import SPLIT, UNKNOWN, Output, Scene, document, fields, flat, single
 
 DEEPEST = 24
@@ -44,9 +53,6 @@ class Invocation:
     """Names of the variables set for it alone."""
 
 
-_RUNS_BY_ITSELF = re.compile(
-    r"/etc/(cron\.(daily|hourly|weekly|monthly)|profile|rc\.local|init\.d)|.*/\.(bashrc|profile|zshrc)$"
-)
 _RUN_LATER = re.compile(
     r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF|LESSOPEN|LESSCLOSE|BASH_ENV)$"
 )
@@ -96,6 +102,8 @@ class Walk:
         try:
             tree = parse(text)
         except Unreadable as error:
+            if len(text) < SHORT and FORK_BOMB.search(text):
+                self.judge.forbid("shell.fork-bomb", "starts itself again and again until the machine stops")
             self.judge.doubt("shell.unreadable", f"the command cannot be checked: {error}")
             return
         if len(text) >= SHORT and not self.ends:
@@ -125,7 +133,7 @@ class Walk:
         command = node.get("Cmd") or {}
         if node.get("Background"):
             scene = scene.copy()
-        targets = []
+        targets, inputs = [], []
         for redirect in node.get("Redirs") or []:
             operator = redirect["Op"]
             if operator in {"<<", "<<-"}:
@@ -139,6 +147,7 @@ class Walk:
                     if operator == "<":
                         given = "" if target == "/dev/null" else scene.scripts.get(self.path(target, scene))
                         piped = (*piped, "<")
+                        inputs.append(target)
         self.steps += 1
         late = self.ends and time.monotonic() > self.ends
         if late or self.depth >= DEEPEST or self.steps > MOST_STEPS:
@@ -147,7 +156,7 @@ class Walk:
         self.depth += 1
         text = self.command(command, scene, given, piped)
         self.depth -= 1
-        return self.written(text, targets, (*programs(node), *piped), scene)
+        return self.written(text, targets, (*programs(node), *piped, *inputs), scene)
 
     def written(
         self, text: str | None, targets: list[tuple[str, str]], own: tuple[str, ...], scene: Scene
@@ -160,8 +169,8 @@ class Walk:
                 path = self.path(target, scene)
                 before = scene.scripts.get(path, "") if operator == ">>" else ""
                 scene.scripts[path] = before + (text if text is not None else UNKNOWN)
-                if text and _RUNS_BY_ITSELF.match(path) and UNKNOWN not in text:
-                    self.script(text, scene.copy())
+                if text and UNKNOWN not in text and (later := runs_later(path, text)):
+                    self.script(later, scene.copy())
                 text = ""
         return text
 
@@ -205,7 +214,9 @@ class Walk:
         for way in fields(words[0], scene, inner):
             argv = way + rest
             if argv:
-                text = self._run(Invocation(argv, scene, given, piped, names(node)))
+                text = self._run(Invocation(argv, own if names(node) else scene, given, piped, names(node)))
+        if words and names(node):
+            scene.takes_over(own, names(node))
         return text
 
     def nested(self, invocation: Invocation) -> None:
@@ -242,7 +253,7 @@ class Walk:
             values: tuple[str, ...] = (SPLIT.join(flat(elements, scene, self.inner(scene))),)
         else:
             values = single(node.get("Value"), scene, self.inner(scene)) if node.get("Value") else ("",)
-        if node.get("Append") or node.get("Index"):
+        if (node.get("Append") or node.get("Index")) and scene.name(name) in scene.values:
             between = SPLIT if node.get("Array") else ""
             values = tuple(old + between + new for old in scene.value(name) for new in values)
         scene.assign(name, values)
@@ -250,6 +261,9 @@ class Walk:
             for value in values:
                 if UNKNOWN not in value:
                     self.script(scene.scripts.get(value, value.lstrip("|- ")), scene.copy())
+        for value in values if re.fullmatch(r"PS[0-4]", name) else ():
+            if "$(" in value or "`" in value:
+                self.script(": " + value, scene.copy())
 
     def _declclause(self, node: Node, scene: Scene, *_: object) -> str:
         options = flat(
@@ -324,6 +338,8 @@ class Walk:
         return None
 
     def _whileclause(self, node: Node, scene: Scene, given: str | None, piped: tuple[str, ...]) -> str | None:
+        if starts_itself(node.get("Do")):
+            self.judge.forbid("shell.fork-bomb", "starts itself again and again until the machine stops")
         for name in assigned(node):
             scene.values[name] = (UNKNOWN,)
         self._branch([*(node.get("Cond") or []), *(node.get("Do") or [])], scene, given, piped)

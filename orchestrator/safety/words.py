@@ -58,6 +58,12 @@ class Scene:
         mine["functions"] = dict(self.functions)
         return Scene(**mine)
 
+    def takes_over(self, other: Scene, but: tuple[str, ...]) -> None:
+        """Keep what a command did to its own copy of the scene, but not the variables set for it alone."""
+        mine = {name: self.values[name] for name in but if name in self.values}
+        self.values = {name: value for name, value in other.values.items() if name not in but} | mine
+        self.cwd, self.positional, self.functions = other.cwd, other.positional, other.functions
+
     def name(self, variable: str) -> str:
         """The variable that a name stands for, through references."""
         for _ in range(8):
@@ -146,7 +152,8 @@ def _part(part: Node, scene: Scene, output: Output, *, quoted: bool, first: bool
     if kind == "DblQuoted":
         return _parts(part.get("Parts") or [], scene, output, quoted=True)
     if kind == "ProcSubst":
-        text = output(part.get("Stmts") or [])
+        inside = part.get("Stmts") or []
+        text = output([_fed(node) for node in inside] if part.get("Op") == ">(" else inside)
         path = f"/dev/fd/{63 - sum(key.startswith('/dev/fd/') for key in scene.scripts)}"
         scene.scripts[path] = UNKNOWN if text is None or part.get("Op") == ">(" else text
         return [path]
@@ -160,6 +167,12 @@ def _part(part: Node, scene: Scene, output: Output, *, quoted: bool, first: bool
             output(below.get("Stmts") or [])
         return [UNKNOWN]
     return ways if quoted else [_split(way, scene) for way in ways]
+
+
+def _fed(node: Node) -> Node:
+    """A statement that reads what is not known yet."""
+    source = {"Cmd": {"Type": "CallExpr", "Args": [{"Parts": [{"Type": "Lit", "Value": "cat"}]}]}}
+    return {"Cmd": {"Type": "BinaryCmd", "Op": "|", "X": source, "Y": node}}
 
 
 def _split(text: str, scene: Scene) -> str:
@@ -229,8 +242,7 @@ def _parameter(part: Node, scene: Scene, output: Output) -> tuple[str, ...]:
     kind = operation.get("Op", "")
     other = single(operation.get("Word"), scene, output)
     if kind in {":-", "-", ":=", "="}:
-        empty = any(value in {"", UNKNOWN} for value in values)
-        return tuple(dict.fromkeys(values + other)) if empty else values
+        return _or_default(name, values, other, scene, sets="=" in kind)
     if kind in {":+", "+"}:
         return (*other, "")
     if kind in {":?", "?"}:
@@ -239,6 +251,17 @@ def _parameter(part: Node, scene: Scene, output: Output) -> tuple[str, ...]:
         return tuple(_trimmed(value, kind, other[0]) for value in values)
     change = {",,": str.lower, "^^": str.upper}.get(kind)
     return tuple(change(value) for value in values) if change else (UNKNOWN,)
+
+
+def _or_default(
+    name: str, values: tuple[str, ...], other: tuple[str, ...], scene: Scene, *, sets: bool
+) -> tuple[str, ...]:
+    """`${x:-y}` and `${x:=y}`: the default first, where the variable may be empty."""
+    empty = any(value in {"", UNKNOWN} for value in values)
+    ways = tuple(dict.fromkeys(other + values)) if empty else values
+    if sets:
+        scene.assign(name, ways)
+    return ways
 
 
 def _cut_or_replaced(part: Node, value: str, scene: Scene, output: Output) -> str:
