@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from desk import ORC, Desk, wait_for
+from desk import ORC, PATIENCE, Desk, wait_for
 from scripted import Call, Calls, Say, Stall
 
 from orchestrator.documents import read_yaml, validate
@@ -165,7 +165,7 @@ def test_a_run_is_followed_to_its_end_by_another_process(desk: Desk) -> None:
         process = desk.start("run", "@coder touch it")
         wait_for(desk.root / "marker")
         followed = desk.orc("logs", "-f", "--json")
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
     kinds = [json.loads(line)["kind"] for line in followed.out.splitlines()]
     assert (followed.code, kinds) == (0, [event.kind for event in desk.events()])
     assert kinds[-1] == "end"
@@ -174,7 +174,12 @@ def test_a_run_is_followed_to_its_end_by_another_process(desk: Desk) -> None:
 def test_a_reader_that_goes_away_is_no_error(worked: Desk) -> None:
     command = f"{ORC} logs --json | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", command], cwd=worked.root, capture_output=True, text=True, check=False, timeout=30
+        ["bash", "-c", command],
+        cwd=worked.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert json.loads(done.stdout)["kind"] == "turn"
     assert "Traceback" not in done.stderr

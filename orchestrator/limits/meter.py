@@ -13,7 +13,7 @@ from orchestrator.errors import BudgetExceeded
 from orchestrator.events import Journal
 from orchestrator.limits.amounts import Amount, dollars, nano
 from orchestrator.limits.budget import Budget
-from orchestrator.limits.ledger import Wish
+from orchestrator.limits.entries import Wish
 from orchestrator.limits.prices import Cost, Tokens, cost, own_prices, prices_path
 from orchestrator.llm.base import Usage
 from orchestrator.settings import ModelSettings
