@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -207,6 +208,11 @@ class Terminal:
             self._process.kill()
         self._process.communicate()
         os.close(self._end)
+
+    @property
+    def mode(self) -> list[Any]:
+        """How the terminal treats what is typed."""
+        return termios.tcgetattr(self._end)
 
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())

@@ -197,6 +197,59 @@ def test_a_run_is_stopped_from_another_process(desk: Desk) -> None:
     assert desk.work(None, [Say("it was stopped")]).answer == "it was stopped"
 
 
+EDITOR = """
+import time, tty
+tty.setraw(0)
+print("editing", flush=True)
+time.sleep(600)
+"""
+QUESTIONS = {
+    "approval": ((), "decide later"),
+    "edit": (("e\n",), "command:"),
+    "editor": (("e\n",), "editing"),
+    "reason": (("r\n",), "instead?"),
+}
+
+
+@pytest.mark.parametrize("where", QUESTIONS)
+def test_a_run_that_asks_a_person_is_stopped_and_the_terminal_is_as_it_was(desk: Desk, where: str) -> None:
+    more = "\ngit status" if where == "editor" else ""
+    push = Call("run_command", command=f"git push --force{more}")
+    desk.write("editor.py", EDITOR)
+    editor = f"{sys.executable} {desk.root / 'editor.py'}"
+    keys, shown = QUESTIONS[where]
+    with desk.model([push]), Terminal(desk, "run", "@coder push", EDITOR=editor) as terminal:
+        before = terminal.mode
+        terminal.wait_for("decide later")
+        for key in keys:
+            terminal.type(key)
+        terminal.wait_for(shown, times=2 if where == "edit" else 1)
+        done = desk.orc("stop", desk.runs()[0].id)
+        started = time.monotonic()
+        ended = terminal.end()
+        assert terminal.mode == before
+    assert (done.code, ended.code) == (0, 130), ended.err
+    assert time.monotonic() - started < prompt()
+    assert "stopped by `orc stop`" in ended.err
+    assert "Traceback" not in ended.err
+    assert desk.runs()[0].status == "stopped"
+    assert not alive("editor.py")
+    reject = {"decisions": [{"type": "reject", "message": "no"}]}
+    assert desk.work(None, [Say("not pushed")], approver=lambda _: reject).answer == "not pushed"
+
+
+def test_the_time_limit_ends_a_question_too(desk: Desk) -> None:
+    with (
+        desk.model([Call("run_command", command="git push --force")]),
+        Terminal(desk, "run", "--time-limit", f"{4 * slowness():.0f}s", "@coder push") as terminal,
+    ):
+        done = terminal.end()
+    assert done.code == 124
+    assert "decide later" in done.err
+    assert "orc resume" in done.err
+    assert desk.runs()[0].status == "stopped"
+
+
 def test_a_run_that_failed_before_it_stopped_is_not_said_to_go_on(desk: Desk) -> None:
     name = desk.work("@coder list", [Call("list_files"), Say("nothing here")]).shown[0].run
     with opened_state(desk.root) as connection:
