@@ -250,14 +250,16 @@ def reads(request: Request) -> Reply:
     return Call("read_file", path="a.txt", offset=len(request["messages"]))
 
 
-def test_a_cent_is_never_passed_and_the_run_goes_on_with_more(desk: Desk) -> None:
-    prices(desk)
+@pytest.mark.parametrize("rates", ["{input: 1, output: 10}", "{input: 2, output: 8}"])
+def test_a_cent_is_never_passed_and_the_run_goes_on_with_more(desk: Desk, rates: str) -> None:
+    prices(desk, f"models:\n  scripted: {rates}\n")
     desk.write("a.txt", "x\n" * 300)
     desk.settings({"limits": {"usd": 0.01}})
     turn = desk.work("@coder read a.txt", reads, model={})
     assert isinstance(turn.error, BudgetExceeded)
     used = sum(Decimal(event.fields["usd"]) for event in turn.of("model_call"))
     assert 0 < used <= Decimal("0.01")
+    assert len(turn.requests) >= 2
     assert desk.runs()[0].status == "budget"
     ended = [event.fields for event in turn.of("budget") if event.fields.get("ended")]
     assert ended[0]["left"] == ["read a.txt"]

@@ -36,8 +36,8 @@ CLOCK_SECONDS = 60
 """How exactly the newest time is kept within a day."""
 KNOWN_STEPS = 5
 """Steps of an agent from which on its past says what it will cost."""
-LEAST_OUTPUT = 256
-"""Tokens of an answer below which it is not worth asking."""
+LEAST_OUTPUT = 128
+"""Tokens of an answer below which it is not worth asking: a call of a tool, or a short text."""
 _ENTRY = "calls, tokens, nano, unpriced"
 
 
