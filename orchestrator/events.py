@@ -322,17 +322,20 @@ def seen_by(
     return [_event(row) for row in rows]
 
 
+PAGE = 100
+"""Events that are read at once: a slow reader holds no transaction open, so the file's log stays short."""
+
+
 def selected(
     connection: sqlite3.Connection, run: str = "", lineage: Lineage = (), *, after: int = 0
 ) -> Iterator[Event]:
     """Stored events behind a position in the file, one by one: of a branch, or of all runs without one."""
     condition, values = seen_events(lineage) if lineage else ("1", [])
-    of_run, named = ("run=?", [run]) if run else ("1", [])
-    rows = connection.execute(
-        f"select {_COLUMNS} from events where seq>? and {of_run} and {condition} order by seq",  # noqa: S608
-        (after, *named, *values),
-    )
-    return map(_event, rows)
+    where, named = ("seq>? and run=?", [run]) if run else ("seq>?", [])
+    query = f"select {_COLUMNS} from events where {where} and {condition} order by seq limit {PAGE}"  # noqa: S608
+    while rows := connection.execute(query, (after, *named, *values)).fetchall():
+        yield from map(_event, rows)
+        after = rows[-1][0]
 
 
 def kept(connection: sqlite3.Connection, digest: str) -> str:
