@@ -94,6 +94,8 @@ def test_a_shared_ledger_that_cannot_be_had_ends_a_run_under_a_cap_of_the_user_o
     assert not refused.requests
     spend(desk, "0.20", model_calls=5)
     assert "not counted over all workspaces" in desk.orc("cost", "cap").err
+    told = [line for line in desk.orc("doctor").out.splitlines() if line.startswith("warn  ledger")]
+    assert len(told) == 1
 
 
 def test_what_was_counted_without_the_shared_ledger_is_handed_over_once(desk: Desk) -> None:

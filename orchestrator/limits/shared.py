@@ -113,8 +113,8 @@ def open_shared(root: Path) -> Shared:
 
 def _unusable(path: Path, error: Exception) -> StorageError:
     return StorageError(
-        f"the ledger of all workspaces, {path}, cannot be used: {error}; see that it is writable and a state "
-        "file of orc, or move it away and what was used so far is forgotten"
+        f"the ledger of all workspaces, {path}, cannot be used: {error}; see that it can be written, or move "
+        "it away: what was used so far is forgotten then"
     )
 
 
