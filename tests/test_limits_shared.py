@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -122,14 +123,16 @@ def test_a_call_that_was_settled_here_alone_is_settled_there_when_the_run_goes_o
     connection.close()
 
 
-def test_two_processes_make_the_shared_ledger_together(desk: Desk) -> None:
-    first, second = open_shared(desk.root), open_shared(desk.root)
+def test_two_threads_have_the_shared_ledger_each_for_itself(desk: Desk) -> None:
+    with ThreadPoolExecutor() as threads:
+        first, second = open_shared(desk.root), threads.submit(open_shared, desk.root).result()
+    assert first.connection is not second.connection
     with first.transaction(synced=True):
         first.book(("user.total:anna",), Amount(nano=5), ())
         first.commit()
     assert second.of(("user.total:anna",)) == {"user.total:anna": Amount(nano=5)}
     for each in (first, second):
-        each.connection.close()
+        each.close()
 
 
 def test_the_new_columns_reach_an_older_state_file(desk: Desk) -> None:

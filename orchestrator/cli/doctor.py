@@ -248,7 +248,7 @@ def _ledger(root: Path) -> Finding:
     if not path.exists():
         return Finding("ledger", "ok", f"{path} will be made by the first run")
     try:
-        open_shared(root).connection.close()
+        open_shared(root).close()
     except StorageError as error:
         return Finding("ledger", "warn", str(error), "until then runs under a limit of a user do not start")
     return Finding("ledger", "ok", f"{path}: users and organisations, over all workspaces")

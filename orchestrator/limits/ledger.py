@@ -83,7 +83,7 @@ class Ledger:
     def close(self) -> None:
         """Close the books of all workspaces; the connection belongs to the caller."""
         if self.shared is not None:
-            self.shared.connection.close()
+            self.shared.close()
 
     def now(self) -> float:
         """The time that days and months are taken from: a clock that jumps back a little stands still."""

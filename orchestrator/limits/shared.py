@@ -7,9 +7,11 @@ crash this one is behind at most; `reconcile` brings it up to what the other say
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import StorageError
 from orchestrator.limits.amounts import Amount
@@ -43,9 +45,13 @@ def shared_path() -> Path:
 class Shared(Totals):
     """The ledger of all workspaces, as one of them sees it."""
 
-    def __init__(self, connection: sqlite3.Connection, workspace: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, workspace: str, close: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(connection, f"the ledger of all workspaces, {shared_path()}")
         self._workspace = workspace
+        self.close = close
+        """Let go of the file."""
 
     def hold(self, entry: Entry, keys: Sequence[str], amount: Amount, known: Iterable[str]) -> None:
         """Book a call that is about to be made."""
@@ -90,9 +96,27 @@ class Shared(Totals):
         return {(entry, at): (keys.split("\n"), amount_of(counts)) for entry, at, keys, *counts in rows}
 
 
+_MINE = threading.local()
+"""The connections of this thread by path, each with the number of ledgers that use it: one takes 160 KB."""
+
+
 def open_shared(root: Path) -> Shared:
     """The ledger of all workspaces, made if it is missing; raises StorageError."""
     path = shared_path()
+    mine: dict[Path, list[Any]] = _MINE.__dict__.setdefault("open", {})
+    if path not in mine:
+        mine[path] = [_opened(path), 0]
+    mine[path][1] += 1
+
+    def close() -> None:
+        mine[path][1] -= 1
+        if not mine[path][1]:
+            mine.pop(path)[0].close()
+
+    return Shared(mine[path][0], str(root.resolve()), close)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
@@ -108,7 +132,7 @@ def open_shared(root: Path) -> Shared:
     except sqlite3.Error as error:
         with closing(connection):
             raise _unusable(path, error) from None
-    return Shared(connection, str(root.resolve()))
+    return connection
 
 
 def _unusable(path: Path, error: Exception) -> StorageError:
