@@ -95,7 +95,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=50, help="runs that idle at once")
     runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory(prefix="orc-bench-") as folder:
-        os.environ |= {"OPENAI_API_KEY": "scripted", "ORC_CONFIG_DIR": folder, "ORC_DATA_DIR": folder}
+        # Beside the workspace, not around it: what lies in these folders no tool may read.
+        home = str(Path(folder) / "home")
+        os.environ |= {"OPENAI_API_KEY": "scripted", "ORC_CONFIG_DIR": home, "ORC_DATA_DIR": home}
         root = Path(folder) / "work"
         root.mkdir()
         with ScriptedModel(reads) as model:

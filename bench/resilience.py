@@ -1,7 +1,7 @@
 """Our own time for budget, circuit breaker, retry and time limits, for each model call.
 
 The same question is asked of a scripted model over loopback, by the same client: once bare, once through the
-whole path with a state file on disk, turn about. The difference of the medians is what the path costs.
+whole path with both ledgers on disk, turn about. The difference of the medians is what the path costs.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ async def measure(
         "usd": 50,
         "day": {"usd": Decimal(50)},
         "month": {"usd": 50},
+        "user": {"usd": 50},
     })
-    meter = BudgetMeter(Budget(limits, Ledger(connection), Who("r-1", 1, "me")), journal, settings)
+    ledger = Ledger.of(root, connection)
+    meter = BudgetMeter(Budget(limits, ledger, Who("r-1", 1, "me")), journal, settings)
     bare = await open_model(settings)
     whole = await open_model(settings, listeners=Listeners(meter=meter, breakers=Breakers(connection)))
     question = [HumanMessage("say something short")]
@@ -69,6 +71,7 @@ async def measure(
                 each.clear()
     for chat in (bare, whole):
         await chat.aclose()
+    ledger.close()
     journal.close()
     connection.close()
     return taken
@@ -84,6 +87,7 @@ def main() -> None:
             tempfile.TemporaryDirectory(prefix="orc-bench-") as folder,
             ScriptedModel(lambda _r: Say("hi")) as model,
         ):
+            os.environ["ORC_DATA_DIR"] = folder
             bare, whole, books = asyncio.run(measure(times, Path(folder), model, clock))
         over = statistics.median(more - less for less, more in zip(bare, whole, strict=True))
         sys.stdout.write(

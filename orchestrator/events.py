@@ -98,6 +98,8 @@ _SCOPE: ContextVar[dict[str, str]] = ContextVar("scope", default={})  # noqa: B0
 
 _COLUMNS = "seq, at, run, branch, turn, node, step, agent, kind, call, seconds, fields, version"
 _STORED = _COLUMNS.removeprefix("seq, ")
+_NAMES = tuple(_COLUMNS.split(", "))
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def scope() -> dict[str, str]:
@@ -187,7 +189,8 @@ class Journal:
     def write(self, kind: Kind, *, call: str = "", seconds: float | None = None, **fields: Any) -> Event:
         """Store one event, mirror it, tell the listeners; raises StorageError when the disk refuses."""
         node, step, agent = (_SCOPE.get().get(name, "") for name in ("node", "step", "agent"))
-        text = json.dumps(self.plain(fields), ensure_ascii=False)
+        fields = self.plain(fields)
+        text = json.dumps(fields, ensure_ascii=False)
         row = (time.time(), self.run, self.branch, self.turn, node, step, agent, kind, call, seconds, text, 1)
         link = chained(self._marks.hash, row)
         try:
@@ -196,7 +199,8 @@ class Journal:
                 f"insert into events ({_STORED}, hash) values ({', '.join('?' * 13)})",  # noqa: S608
                 (*row, link),
             ).lastrowid
-            event = _event((seq, *row))
+            stored: dict[str, Any] = dict(zip(_NAMES, (seq, *row[:-2], fields, 1), strict=True))
+            event = Event(**stored)
             self._marks.seq, self._marks.hash = event.seq, link
             self._mirror.write(event.model_dump_json())
         except (sqlite3.Error, OSError) as error:
@@ -258,6 +262,8 @@ class Journal:
 
     def plain(self, fields: dict[str, Any]) -> Any:
         """Fields as plain JSON values without secrets."""
+        if _PLAIN.issuperset(map(type, fields.values())):
+            return unsecret(fields, self._secrets)
         return unsecret(json.loads(json.dumps(fields, default=str)), self._secrets)
 
     def _sync(self, mode: Literal["full", "normal"]) -> None:
@@ -316,17 +322,20 @@ def seen_by(
     return [_event(row) for row in rows]
 
 
+PAGE = 100
+"""Events that are read at once: a slow reader holds no transaction open, so the file's log stays short."""
+
+
 def selected(
     connection: sqlite3.Connection, run: str = "", lineage: Lineage = (), *, after: int = 0
 ) -> Iterator[Event]:
     """Stored events behind a position in the file, one by one: of a branch, or of all runs without one."""
     condition, values = seen_events(lineage) if lineage else ("1", [])
-    of_run, named = ("run=?", [run]) if run else ("1", [])
-    rows = connection.execute(
-        f"select {_COLUMNS} from events where seq>? and {of_run} and {condition} order by seq",  # noqa: S608
-        (after, *named, *values),
-    )
-    return map(_event, rows)
+    where, named = ("seq>? and run=?", [run]) if run else ("seq>?", [])
+    query = f"select {_COLUMNS} from events where {where} and {condition} order by seq limit {PAGE}"  # noqa: S608
+    while rows := connection.execute(query, (after, *named, *values)).fetchall():
+        yield from map(_event, rows)
+        after = rows[-1][0]
 
 
 def kept(connection: sqlite3.Connection, digest: str) -> str:
@@ -381,8 +390,7 @@ def events_since(connection: sqlite3.Connection, since: float, kinds: tuple[Kind
 
 
 def _event(row: tuple[Any, ...]) -> Event:
-    names = _COLUMNS.split(", ")
-    values = dict(zip(names, row, strict=True))
+    values = dict(zip(_NAMES, row, strict=True))
     try:
         return Event(**{**values, "branch": values["branch"] or "", "fields": json.loads(values["fields"])})
     except (ValueError, TypeError):

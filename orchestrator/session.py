@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +35,12 @@ if TYPE_CHECKING:
     from orchestrator.context import Context
     from orchestrator.limits import Spent
 
-Approver = Callable[[Mapping[str, Any]], dict[str, Any] | None]
-"""Shows a request in LangChain's HITL shape and returns the decisions; None when nobody can decide now."""
+Decided = dict[str, Any] | None
+Approver = Callable[[Mapping[str, Any]], Decided | Coroutine[Any, Any, Decided]]
+"""Shows a request in LangChain's HITL shape and returns the decisions; None when nobody can decide now.
+
+One that is a coroutine can be stopped while it waits; another one holds up everything in its event loop.
+"""
 
 
 @dataclass(frozen=True)
@@ -225,12 +229,16 @@ class Session:
             if context.cancel.error:
                 raise context.cancel.error
             with context.budget.paused():
-                decided = self._decide(waiting[0].value, row.name)
+                decided = await self._decide(waiting[0].value, row.name, context.cancel, checks)
             # By id: LangGraph takes an empty answer for no answer at all, and would ask again for ever.
             step = Command(resume={waiting[0].id: decided})
 
-    def _decide(self, payload: Mapping[str, Any], run: str) -> dict[str, Any]:
+    async def _decide(
+        self, payload: Mapping[str, Any], run: str, cancel: Cancel, checks: Sequence[Check]
+    ) -> dict[str, Any]:
         decided = self.options.approver(payload) if self.options.approver else None
+        if isinstance(decided, Coroutine):
+            decided = await driven(decided, cancel, checks)
         if decided is None:
             names = ", ".join(str(request["name"]) for request in payload["action_requests"])
             raise WaitingForApproval(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import StorageError
-from orchestrator.tables import migrate_approvals, migrate_budgets
+from orchestrator.tables import migrate_approvals, migrate_budgets, migrate_spending
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -147,7 +147,14 @@ def _fourth(db: Database) -> None:
     db.execute("create index if not exists events_turn on events (run, turn, seq)")
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, migrate_budgets, _fourth, migrate_approvals]
+MIGRATIONS: list[Callable[[Database], None]] = [
+    _first,
+    _second,
+    migrate_budgets,
+    _fourth,
+    migrate_approvals,
+    migrate_spending,
+]
 
 
 def open_state(root: Path) -> sqlite3.Connection:

@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-BUDGETS = """
+TOTALS = """
+create table if not exists totals (
+    scope text primary key, model_calls integer not null default 0, tool_calls integer not null default 0,
+    iterations integer not null default 0, tokens integer not null default 0, nano integer not null default 0,
+    ms integer not null default 0, unpriced integer not null default 0, warned text not null default ''
+) without rowid;
+"""
+BUDGETS = f"""
+{TOTALS.strip()}
 create table if not exists spending (
     id integer primary key, at real not null, day text not null, run text not null,
     branch text not null, turn integer not null, step text not null, agent text not null,
     node text not null, user text not null, organisation text not null, model text not null,
     state text not null,
     input_tokens integer not null, output_tokens integer not null, nano integer not null,
-    unpriced integer not null
+    unpriced integer not null, calls integer not null default 1, tokens integer not null default 0
 );
 create index if not exists spending_run on spending (run, state);
 create index if not exists spending_day on spending (day);
-create table if not exists totals (
-    scope text primary key, model_calls integer not null default 0, tool_calls integer not null default 0,
-    iterations integer not null default 0, tokens integer not null default 0, nano integer not null default 0,
-    ms integer not null default 0, unpriced integer not null default 0, warned text not null default ''
-) without rowid;
 create table if not exists caps (
     run text not null, turn integer not null, name text not null, value text not null,
     primary key (run, turn, name)
@@ -61,3 +64,11 @@ def migrate_budgets(db: Database) -> None:
     for statement in BUDGETS.strip().split(";"):
         if statement.strip():
             db.conn.execute(statement)
+
+
+def migrate_spending(db: Database) -> None:
+    """The whole amount of each entry, by which the ledger of all workspaces is brought up to it."""
+    known = {row[1] for row in db.conn.execute("pragma table_info(spending)")}
+    for name, default in (("calls", 1), ("tokens", 0)):
+        if name not in known:
+            db.conn.execute(f"alter table spending add column {name} integer not null default {default}")

@@ -61,8 +61,8 @@ def ask(settings: ModelSettings, question: Callable[[ChatModel], Awaitable[T]], 
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, at most two seconds."""
-    end = time.monotonic() + 2
+    """Wait until something holds, at most as long as a busy machine needs."""
+    end = time.monotonic() + 60
     while not holds() and time.monotonic() < end:
         time.sleep(0.01)
 

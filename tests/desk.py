@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ from orchestrator.storage import open_state
 
 ORC = Path(sys.executable).with_name("orc")
 KEY = "scripted-key-1234"
+PATIENCE = 120.0
+"""Seconds that a test waits for what will come; only a machine that is very busy needs them."""
 
 
 def published(event: Event) -> None:
@@ -155,7 +158,7 @@ class Desk:
     def orc(self, *arguments: str, stdin: str = "", **env: str) -> Done:
         """Run the command to its end, without a terminal."""
         process = self.start(*arguments, stdin=subprocess.PIPE, **env)
-        out, err = process.communicate(stdin, timeout=30)
+        out, err = process.communicate(stdin, timeout=PATIENCE)
         return Done(process.returncode, out, err)
 
     def start(self, *arguments: str, stdin: int = subprocess.DEVNULL, **env: str) -> subprocess.Popen[str]:
@@ -206,6 +209,11 @@ class Terminal:
         self._process.communicate()
         os.close(self._end)
 
+    @property
+    def mode(self) -> list[Any]:
+        """How the terminal treats what is typed."""
+        return termios.tcgetattr(self._end)
+
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())
 
@@ -226,22 +234,31 @@ class Terminal:
         self.seen += piece.decode(errors="replace")
         return bool(piece)
 
-    def wait_for(self, text: str, times: int = 1, seconds: float = 15) -> None:
+    def wait_for(self, text: str, times: int = 1, seconds: float = PATIENCE) -> None:
         until = time.monotonic() + seconds
         while self.seen.count(text) < times and time.monotonic() < until and self.read(0.1):
             pass
         assert self.seen.count(text) >= times, f"{text!r} was not shown in:\n{self.seen}"
 
-    def end(self, seconds: float = 15) -> Done:
+    def end(self, seconds: float = PATIENCE) -> Done:
         """Wait until the command is over."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.read(0.1):
             pass
-        out, _ = self._process.communicate(timeout=5)
+        out, _ = self._process.communicate(timeout=PATIENCE)
         return Done(self._process.returncode, out, self.seen)
 
 
-def wait_for(path: Path, seconds: float = 40) -> None:
+def slowness() -> float:
+    """How many times longer than on an idle machine something takes now."""
+    started, cpu = time.monotonic(), time.process_time()
+    while time.process_time() - cpu < 0.03:
+        pass
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return max(1.0, load, (time.monotonic() - started) / 0.03)
+
+
+def wait_for(path: Path, seconds: float = PATIENCE) -> None:
     """Wait until a file is there."""
     until = time.monotonic() + seconds
     while not path.exists() and time.monotonic() < until:

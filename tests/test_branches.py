@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import Desk
+from desk import PATIENCE, Desk
 from scripted import Call, Calls, Say, Status
 
 from orchestrator.errors import WaitingForApproval
@@ -232,7 +232,7 @@ def test_a_running_run_is_neither_forked_nor_undone(desk: Desk) -> None:
             assert done.code == 2
             assert "another process" in done.err
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
     assert len(desk.orc("branches", "list", run).out.splitlines()) == 1
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from desk import Desk
+from desk import PATIENCE, Desk
 from scripted import Call, Calls, Reply, Request, Say
 
 from orchestrator.session import Outcome, Session
@@ -86,7 +86,7 @@ def sockets() -> int:
 
 def settled(limit: int) -> bool:
     """Whether no more sockets are open; the model's threads need a moment to see that we went away."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE
     while sockets() > limit and time.monotonic() < until:
         time.sleep(0.01)
     return sockets() <= limit

@@ -156,6 +156,7 @@ def test_doctor_names_each_check_and_the_next_step(root: Path) -> None:
             "shfmt",
             "models",
             "state",
+            "ledger",
             "breakers",
             "disk",
         )

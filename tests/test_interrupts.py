@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from desk import Desk, Terminal, alive, wait_for
+from desk import PATIENCE, Desk, Terminal, alive, slowness, wait_for
 from scripted import Call, Calls, Request, Say, Stall
 
 from orchestrator.errors import BudgetExceeded, Interrupted, TimedOut
@@ -19,7 +18,7 @@ from orchestrator.session import Options, Session
 from orchestrator.storage import opened_state
 
 LONG = Call(
-    "run_command", command="touch marker; echo begun; sleep 45 & sleep 44; echo late >> log", seconds=600
+    "run_command", command="touch marker; echo begun; sleep 4544 & sleep 4444; echo late >> log", seconds=600
 )
 PROMPT = 2.0
 """Seconds until the prompt is back, on a machine that is not busy."""
@@ -27,12 +26,12 @@ PROMPT = 2.0
 
 def prompt() -> float:
     """What is asked of this machine now."""
-    return PROMPT * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    return PROMPT * slowness()
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, float]:
     started = time.monotonic()
-    _, err = process.communicate(timeout=15)
+    _, err = process.communicate(timeout=PATIENCE)
     return process.returncode, err, time.monotonic() - started
 
 
@@ -46,8 +45,8 @@ def test_one_signal_ends_a_long_command_and_leaves_no_process(desk: Desk, number
     assert (code, "Traceback" in err) == (130, False)
     assert "orc resume" in err
     assert seconds < prompt()
-    assert not alive("sleep 45")
-    assert not alive("sleep 44")
+    assert not alive("sleep 4544")
+    assert not alive("sleep 4444")
     assert not (desk.root / "log").exists()
     assert desk.runs()[0].status == "stopped"
     turn = desk.work(None, [Say("it was stopped")])
@@ -70,7 +69,7 @@ def test_a_command_that_will_not_end_is_made_to(desk: Desk) -> None:
 def test_calls_that_have_ended_are_not_repeated_and_the_rest_is_asked_for_again(desk: Desk) -> None:
     calls = Calls([
         Call("run_command", command="echo one >> log"),
-        Call("run_command", command="touch marker; sleep 41"),
+        Call("run_command", command="touch marker; sleep 4144"),
         Call("run_command", command="echo two >> log"),
     ])
     with desk.model([calls]):
@@ -85,13 +84,13 @@ def test_calls_that_have_ended_are_not_repeated_and_the_rest_is_asked_for_again(
 
 
 def test_a_model_call_is_cut_off_its_connection_closed_and_its_text_kept(desk: Desk) -> None:
-    with desk.model([Stall(30, Say("a long story that nobody hears the end of"), after=12)]) as served:
+    with desk.model([Stall(600, Say("a long story that nobody hears the end of"), after=12)]) as served:
         process = desk.start("run", "--json", "hello, how are you today?")
         assert process.stdout is not None
         assert any('"kind":"text"' in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
         code, err, seconds = ended(process)
-        until = time.monotonic() + 5
+        until = time.monotonic() + PATIENCE
         while not served.disconnects and time.monotonic() < until:
             time.sleep(0.02)
         assert served.disconnects == 1
@@ -110,7 +109,7 @@ from orchestrator.tools.registry import TOOLS
 
 async def read(arguments, context):
     Path("marker").touch()
-    return await asyncio.to_thread(time.sleep, 20)
+    return await asyncio.to_thread(time.sleep, 600)
 
 TOOLS["read_file"] = replace(TOOLS["read_file"], run=read)
 main(["run", "@coder read a"])
@@ -138,7 +137,7 @@ class Slow:
     def find_spec(self, name, *_):
         if name == "langgraph":
             pathlib.Path("marker").touch()
-            time.sleep(60)
+            time.sleep(600)
 sys.meta_path.insert(0, Slow())
 """
 
@@ -172,7 +171,7 @@ def test_a_signal_at_the_question_puts_it_off(desk: Desk, number: signal.Signals
         desk.model([Call("run_command", command="git push --force")]),
         Terminal(desk, "run", "@coder push") as terminal,
     ):
-        terminal.wait_for("decide later", seconds=40)
+        terminal.wait_for("decide later")
         terminal.signal(number)
         done = terminal.end()
     assert done.code == 3
@@ -192,10 +191,63 @@ def test_a_run_is_stopped_from_another_process(desk: Desk) -> None:
     assert code == 130
     assert "stopped by `orc stop`" in err
     assert seconds < prompt()
-    assert not alive("sleep 44")
+    assert not alive("sleep 4444")
     again = desk.orc("stop", run)
     assert (again.code, "nothing works on" in again.err) == (2, True)
     assert desk.work(None, [Say("it was stopped")]).answer == "it was stopped"
+
+
+EDITOR = """
+import time, tty
+tty.setraw(0)
+print("editing", flush=True)
+time.sleep(600)
+"""
+QUESTIONS = {
+    "approval": ((), "decide later"),
+    "edit": (("e\n",), "command:"),
+    "editor": (("e\n",), "editing"),
+    "reason": (("r\n",), "instead?"),
+}
+
+
+@pytest.mark.parametrize("where", QUESTIONS)
+def test_a_run_that_asks_a_person_is_stopped_and_the_terminal_is_as_it_was(desk: Desk, where: str) -> None:
+    more = "\ngit status" if where == "editor" else ""
+    push = Call("run_command", command=f"git push --force{more}")
+    desk.write("editor.py", EDITOR)
+    editor = f"{sys.executable} {desk.root / 'editor.py'}"
+    keys, shown = QUESTIONS[where]
+    with desk.model([push]), Terminal(desk, "run", "@coder push", EDITOR=editor) as terminal:
+        before = terminal.mode
+        terminal.wait_for("decide later")
+        for key in keys:
+            terminal.type(key)
+        terminal.wait_for(shown, times=2 if where == "edit" else 1)
+        done = desk.orc("stop", desk.runs()[0].id)
+        started = time.monotonic()
+        ended = terminal.end()
+        assert terminal.mode == before
+    assert (done.code, ended.code) == (0, 130), ended.err
+    assert time.monotonic() - started < prompt()
+    assert "stopped by `orc stop`" in ended.err
+    assert "Traceback" not in ended.err
+    assert desk.runs()[0].status == "stopped"
+    assert not alive("editor.py")
+    reject = {"decisions": [{"type": "reject", "message": "no"}]}
+    assert desk.work(None, [Say("not pushed")], approver=lambda _: reject).answer == "not pushed"
+
+
+def test_the_time_limit_ends_a_question_too(desk: Desk) -> None:
+    with (
+        desk.model([Call("run_command", command="git push --force")]),
+        Terminal(desk, "run", "--time-limit", f"{4 * slowness():.0f}s", "@coder push") as terminal,
+    ):
+        done = terminal.end()
+    assert done.code == 124
+    assert "decide later" in done.err
+    assert "orc resume" in done.err
+    assert desk.runs()[0].status == "stopped"
 
 
 def test_a_run_that_failed_before_it_stopped_is_not_said_to_go_on(desk: Desk) -> None:
@@ -206,7 +258,7 @@ def test_a_run_that_failed_before_it_stopped_is_not_said_to_go_on(desk: Desk) ->
             process = desk.start("stop", name)
             wait_for(desk.root / ".orc" / "locks" / f"{name}.stop")
             runs.update(run, status="failed")
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert out == f"{name} is failed\n"
 
 
@@ -222,16 +274,16 @@ def test_a_reader_that_hangs_up_ends_the_run(desk: Desk, how: str) -> None:
             process.stdout = None
         else:
             process.send_signal(signal.SIGHUP)
-        _, err = process.communicate(timeout=40)
+        _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "Traceback" in err, "Exception ignored" in err) == (130, False, False)
     assert "stopped by a hang-up" in err
-    assert not alive("sleep 44")
+    assert not alive("sleep 4444")
     assert desk.runs()[0].status == "stopped"
     assert desk.work(None, lambda _: Say("it was stopped")).answer == "it was stopped"
 
 
 def test_the_time_limit_ends_a_run_with_124_and_it_goes_on(desk: Desk) -> None:
-    with desk.model([Stall(60)]):
+    with desk.model([Stall(600)]):
         done = desk.orc("run", "--time-limit", "1.5s", "@coder wait")
     assert (done.code, "not done within 1.5 s" in done.err) == (124, True)
     assert [event.fields["type"] for event in desk.events("error")] == [TimedOut.__name__]
@@ -252,8 +304,8 @@ def test_the_working_time_of_the_settings_ends_a_command_too(desk: Desk) -> None
     turn = desk.work("@coder wait", [LONG])
     assert isinstance(turn.error, BudgetExceeded)
     assert "limits.seconds" in str(turn.error)
-    assert time.monotonic() - started < 8
-    assert not alive("sleep 44")
+    assert time.monotonic() - started < 8 * slowness()
+    assert not alive("sleep 4444")
 
 
 def test_a_caller_that_goes_away_ends_its_run(desk: Desk) -> None:
@@ -270,7 +322,7 @@ def test_a_caller_that_goes_away_ends_its_run(desk: Desk) -> None:
 
     with desk.model([LONG]):
         assert asyncio.run(leave()) < prompt()
-    assert not alive("sleep 44")
+    assert not alive("sleep 4444")
     assert desk.runs()[0].status == "stopped"
     assert desk.work(None, [Say("it was stopped")]).answer == "it was stopped"
 
@@ -292,11 +344,11 @@ def test_a_server_that_shuts_down_loses_none_of_its_runs(desk: Desk) -> None:
 
     def wait(request: Request) -> Call:
         number = request.last.split()[-1]
-        return Call("run_command", command=f"touch m{number}; sleep 42", seconds=600)
+        return Call("run_command", command=f"touch m{number}; sleep 4244", seconds=600)
 
     with desk.model(wait):
         assert asyncio.run(serve()) < 2 * prompt()
-    assert not alive("sleep 42")
+    assert not alive("sleep 4244")
     runs = desk.runs()
     assert [run.status for run in runs] == ["stopped"] * many
     for run in runs:

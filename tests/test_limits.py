@@ -16,7 +16,8 @@ from orchestrator.errors import BudgetExceeded, ConfigError, UsageError, Waiting
 from orchestrator.limits import Budget, Ledger, Who, price
 from orchestrator.limits.amounts import Amount, nano
 from orchestrator.limits.caps import caps, checked, said
-from orchestrator.limits.ledger import Full, Place, Wish, scopes
+from orchestrator.limits.entries import Place, Wish, scopes
+from orchestrator.limits.ledger import Full
 from orchestrator.limits.report import moment
 from orchestrator.settings import Limits, ModelSettings, StepLimits
 from orchestrator.tables import BUDGETS
@@ -130,8 +131,9 @@ def test_an_answer_is_cut_to_what_the_money_is_enough_for(books: sqlite3.Connect
 
 def test_most_of_a_limit_is_told_once(books: sqlite3.Connection) -> None:
     ledger, who = Ledger(books, lambda: NOW), ME
-    held = caps(Limits(tool_calls=10), said(Limits(tool_calls=10)), scopes(who, Place(), NOW))
-    told = [ledger.take(who, Place(), Amount(tool_calls=1), held, 0.8) for _ in range(10)]
+    found = scopes(who, Place(), NOW)
+    held = caps(Limits(tool_calls=10), said(Limits(tool_calls=10)), found.all)
+    told = [ledger.take(found, Amount(tool_calls=1), held, 0.8) for _ in range(10)]
     assert [len(crossed) for crossed in told] == [0] * 7 + [1, 0, 0]
 
 
@@ -172,12 +174,13 @@ def test_a_day_and_a_month_end_and_a_clock_that_jumps_back_stays(
 
 def test_a_step_has_the_limits_of_its_agent(books: sqlite3.Connection) -> None:
     ledger, place = Ledger(books, lambda: NOW), Place("think", "s1", "coder", "m")
-    found = caps(Limits(), {}, scopes(ME, place, NOW), StepLimits(usd=Decimal("0.10")))
+    here = scopes(ME, place, NOW)
+    found = caps(Limits(), {}, here.all, StepLimits(usd=Decimal("0.10")))
     with pytest.raises(Full) as raised:
-        ledger.reserve(ME, place, wish("0.20"), found)
+        ledger.reserve(ME, place, wish("0.20"), here, found)
     assert raised.value.cap.label == "step"
     other = Place("think", "s2", "coder", "m")
-    ledger.reserve(ME, other, wish("0.10"), caps(Limits(), {}, scopes(ME, other, NOW)))
+    ledger.reserve(ME, other, wish("0.10"), scopes(ME, other, NOW), ())
 
 
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e40", "x", "", "1.5"])
@@ -247,14 +250,16 @@ def reads(request: Request) -> Reply:
     return Call("read_file", path="a.txt", offset=len(request["messages"]))
 
 
-def test_a_cent_is_never_passed_and_the_run_goes_on_with_more(desk: Desk) -> None:
-    prices(desk)
+@pytest.mark.parametrize("rates", ["{input: 1, output: 10}", "{input: 2, output: 8}"])
+def test_a_cent_is_never_passed_and_the_run_goes_on_with_more(desk: Desk, rates: str) -> None:
+    prices(desk, f"models:\n  scripted: {rates}\n")
     desk.write("a.txt", "x\n" * 300)
     desk.settings({"limits": {"usd": 0.01}})
     turn = desk.work("@coder read a.txt", reads, model={})
     assert isinstance(turn.error, BudgetExceeded)
     used = sum(Decimal(event.fields["usd"]) for event in turn.of("model_call"))
     assert 0 < used <= Decimal("0.01")
+    assert len(turn.requests) >= 2
     assert desk.runs()[0].status == "budget"
     ended = [event.fields for event in turn.of("budget") if event.fields.get("ended")]
     assert ended[0]["left"] == ["read a.txt"]

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from desk import ORC, Desk, wait_for
+from desk import ORC, PATIENCE, Desk, wait_for
 from scripted import Call, Calls, Say, Stall
 
 from orchestrator.documents import read_yaml, validate
-from orchestrator.events import Journal, Kind, Place, read_events
+from orchestrator.events import PAGE, Journal, Kind, Place, read_events, selected
 from orchestrator.kinds import KINDS, schema
 from orchestrator.mirror import Mirror, files_of
 from orchestrator.settings import Logs, Settings
-from orchestrator.storage import open_state
+from orchestrator.storage import open_state, opened_state
 
 SCRIPT = [
     Calls([Call("read_file", path="notes.txt"), Call("list_files")]),
@@ -165,16 +165,41 @@ def test_a_run_is_followed_to_its_end_by_another_process(desk: Desk) -> None:
         process = desk.start("run", "@coder touch it")
         wait_for(desk.root / "marker")
         followed = desk.orc("logs", "-f", "--json")
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
     kinds = [json.loads(line)["kind"] for line in followed.out.splitlines()]
     assert (followed.code, kinds) == (0, [event.kind for event in desk.events()])
     assert kinds[-1] == "end"
 
 
+def test_a_slow_reader_holds_no_transaction_open(worked: Desk) -> None:
+    with opened_state(worked.root) as connection, opened_state(worked.root) as other:
+        seen = selected(connection)
+        next(seen)
+        other.execute("update runs set title='new'")
+        assert connection.execute("select title from runs").fetchone() == ("new",)
+        assert other.execute("pragma wal_checkpoint(restart)").fetchone()[0] == 0
+        assert [event.seq for event in selected(connection)][1:] == [event.seq for event in seen]
+
+
+def test_all_pages_are_read_in_order(worked: Desk) -> None:
+    with opened_state(worked.root) as connection:
+        journal = Journal(connection, worked.root, Place(worked.runs()[0].id, 1))
+        for number in range(2 * PAGE):
+            journal.write("note", text=str(number))
+        journal.close()
+        found = [event.seq for event in selected(connection)]
+        assert found == [seq for (seq,) in connection.execute("select seq from events order by seq")]
+
+
 def test_a_reader_that_goes_away_is_no_error(worked: Desk) -> None:
     command = f"{ORC} logs --json | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", command], cwd=worked.root, capture_output=True, text=True, check=False, timeout=30
+        ["bash", "-c", command],
+        cwd=worked.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert json.loads(done.stdout)["kind"] == "turn"
     assert "Traceback" not in done.stderr

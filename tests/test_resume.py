@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from desk import Desk, alive, wait_for
+from desk import PATIENCE, Desk, alive, wait_for
 from scripted import Call, Calls, Fill, Reply, Request, Say, Stall
 
 from orchestrator.errors import UsageError
@@ -16,7 +16,7 @@ from orchestrator.storage import open_state
 
 def kill(process: subprocess.Popen[str]) -> None:
     process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=PATIENCE)
 
 
 def test_a_run_killed_during_a_tool_ends_right_and_repeats_nothing(desk: Desk) -> None:
@@ -71,7 +71,7 @@ def test_a_run_killed_during_a_model_call_asks_again(desk: Desk) -> None:
     script = [Call("write_file", path="a", content="1"), Stall(30)]
     with desk.model(script) as served:
         process = desk.start("run", "@coder write a")
-        until = time.monotonic() + 15
+        until = time.monotonic() + PATIENCE
         while len(served.requests) < 2 and time.monotonic() < until:
             time.sleep(0.02)
         kill(process)
@@ -119,7 +119,7 @@ def test_a_turn_cut_off_before_its_first_checkpoint_keeps_its_request(desk: Desk
     assert first.outcome is not None
     with desk.model([]):
         process = desk.start("run", "-c", first.outcome.run, "@coder write b")
-        until = time.monotonic() + 15
+        until = time.monotonic() + PATIENCE
         while len(desk.events("turn")) < 2 and time.monotonic() < until:
             time.sleep(0.005)
         kill(process)
@@ -159,7 +159,7 @@ def test_a_run_in_use_is_not_touched_by_another_process(desk: Desk) -> None:
             done = desk.orc(*arguments)
             assert (done.code, done.out) == (2, "")
             assert "another process" in done.err
-        out, _ = process.communicate(timeout=15)
+        out, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, "logged x\n")
 
 

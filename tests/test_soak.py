@@ -8,13 +8,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sqlite3
 import tempfile
 from pathlib import Path
 
 from desk import Desk
-from scripted import Call, Calls, Reply, Request, Say
+from scripted import Call, Calls, Reply, Request, Say, ScriptedModel
 
-from orchestrator.events import broken_links, read_events
+from orchestrator.cancel import Cancel
+from orchestrator.context import Context
+from orchestrator.events import Journal, broken_links, read_events
+from orchestrator.limits import Budget, Ledger
+from orchestrator.llm.chat import Chat
 from orchestrator.session import Session
 from orchestrator.storage import open_state
 
@@ -23,6 +28,10 @@ WARM = max(RUNS // 5, 2)
 """Runs until caches are full and modules loaded."""
 FLAT_KB = 8
 """Growth of each run after that which is still flat: the unrest of an allocator."""
+FLAT_OBJECTS = 150
+"""Growth of each run in objects while caches fill up; 72 were measured here, and none after 60 runs."""
+OF_A_RUN = (Journal, Budget, Ledger, Context, Cancel, Chat, sqlite3.Connection)
+"""What must not outlive its run."""
 TURNS: list[Reply] = [
     Calls([Call("read_file", path="a.txt"), Call("list_files")]),
     Call("run_command", command="cat a.txt | wc -l"),
@@ -51,22 +60,25 @@ def test_many_runs_leave_nothing_behind(desk: Desk) -> None:
     temporary.mkdir()
     desk.patch.setattr(tempfile, "tempdir", str(temporary))
     desk.patch.setenv("TMPDIR", str(temporary))
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int, int]] = []
 
-    async def work() -> None:
+    async def work(served: ScriptedModel) -> None:
         session = Session(desk.root)
         for number in range(RUNS):
             outcome = await session.run(f"@coder do it for the {number}th time")
             assert outcome.answer == "done"
             assert asyncio.all_tasks() == {asyncio.current_task()}
             if number >= WARM:
+                served.requests.clear()
                 gc.collect()
-                seen.append((resident_kb(), descriptors()))
+                seen.append((resident_kb(), descriptors(), len(gc.get_objects())))
 
-    with desk.model(script):
-        asyncio.run(work())
-    (first_kb, first_open), (last_kb, last_open) = seen[0], seen[-1]
+    with desk.model(script) as served:
+        asyncio.run(work(served))
+    (first_kb, first_open, first_objects), (last_kb, last_open, last_objects) = seen[0], seen[-1]
     assert last_open <= first_open + 2
+    assert [each for each in gc.get_objects() if isinstance(each, OF_A_RUN)] == []
+    assert (last_objects - first_objects) / len(seen) < FLAT_OBJECTS
     if RUNS >= 200:
         assert (last_kb - first_kb) / len(seen) < FLAT_KB
     assert list(temporary.iterdir()) == []

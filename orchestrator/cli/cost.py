@@ -91,7 +91,8 @@ def cap(changes: tuple[str, ...], as_json: bool) -> None:
     A cap set here holds beside those of the settings: the smaller one counts, also for running runs.
     """
     from orchestrator.limits.caps import checked  # noqa: PLC0415
-    from orchestrator.limits.ledger import Ledger, identity  # noqa: PLC0415
+    from orchestrator.limits.entries import identity  # noqa: PLC0415
+    from orchestrator.limits.ledger import Ledger  # noqa: PLC0415
     from orchestrator.limits.raising import assignments  # noqa: PLC0415
     from orchestrator.limits.report import cap_rows  # noqa: PLC0415
     from orchestrator.storage import open_state  # noqa: PLC0415
@@ -105,12 +106,16 @@ def cap(changes: tuple[str, ...], as_json: bool) -> None:
         for name, value in assignments(changes).items()
     }
     connection = open_state(root)
+    ledger = Ledger.of(root, connection)
     try:
         for name, (value, is_gone) in wanted.items():
-            Ledger(connection).set_cap(name, None if is_gone else f"{value:f}")
-        rows = cap_rows(connection, limits, *identity())
+            ledger.set_cap(name, None if is_gone else f"{value:f}")
+        rows = cap_rows(ledger, limits, *identity())
     finally:
+        ledger.close()
         connection.close()
+    if ledger.without_shared:
+        click.echo(f"not counted over all workspaces: {ledger.without_shared}", err=True)
     if as_json:
         for row in rows:
             click.echo(json.dumps(asdict(row)))

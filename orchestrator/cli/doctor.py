@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from orchestrator.cli.agents import plain_when_asked
-from orchestrator.errors import OrcError
+from orchestrator.errors import OrcError, StorageError
 
 if TYPE_CHECKING:
     from orchestrator.settings import ModelSettings
@@ -241,6 +241,19 @@ def _state(root: Path) -> Finding:
     return Finding("state", "ok", str(path))
 
 
+def _ledger(root: Path) -> Finding:
+    from orchestrator.limits.shared import open_shared, shared_path  # noqa: PLC0415
+
+    path = shared_path()
+    if not path.exists():
+        return Finding("ledger", "ok", f"{path} will be made by the first run")
+    try:
+        open_shared(root).close()
+    except StorageError as error:
+        return Finding("ledger", "warn", str(error), "until then runs under a limit of a user do not start")
+    return Finding("ledger", "ok", f"{path}: users and organisations, over all workspaces")
+
+
 def _breakers(root: Path) -> Finding:
     from orchestrator.breaker import Breakers  # noqa: PLC0415
     from orchestrator.storage import open_state, state_path  # noqa: PLC0415
@@ -283,6 +296,7 @@ CHECKS: dict[str, Callable[[Path], Finding]] = {
     "shfmt": _shell_parser,
     "models": _models,
     "state": _state,
+    "ledger": _ledger,
     "breakers": _breakers,
     "disk": _disk,
 }

@@ -39,8 +39,7 @@ def stop(run_id: str, workspace: Path | None) -> None:
             time.sleep(POLL_SECONDS)
         if runs.is_locked(run.id):
             raise OrcError(
-                f"{run.name} has not stopped within {SECONDS:g} s; when it waits for a person's answer, "
-                "it stops after that"
+                f"{run.name} has not stopped within {SECONDS:g} s; it may be stuck: see `orc logs`"
             )
         now = runs.get(run_id)
         advice = f"; `orc resume {now.name}` goes on" if now.status in RESUMABLE else ""

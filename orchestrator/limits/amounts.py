@@ -5,9 +5,9 @@ Dollars are whole billionths, so that sums are exact; a reservation is rounded u
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
 NANO = 1_000_000_000
 """Parts of a dollar."""
@@ -16,9 +16,8 @@ COLUMN: dict[str, str] = {"usd": "nano", "seconds": "ms"}
 """The column that counts a unit, where it has another name."""
 
 
-@dataclass(frozen=True)
-class Amount:
-    """What something takes or has taken."""
+class Amount(NamedTuple):
+    """What something takes or has taken. A tuple, because a dozen of them are made for each call."""
 
     model_calls: int = 0
     tool_calls: int = 0
@@ -31,23 +30,20 @@ class Amount:
     unpriced: int = 0
     """Model calls whose price is not known; they are not in `nano`."""
 
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """All counts, in the order of the columns."""
-        return tuple(map(self.__getattribute__, COLUMNS))
-
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(*map(int.__add__, self.counts, other.counts))
+    def __add__(self, other: Amount) -> Amount:  # type: ignore[override]
+        return Amount._make(map(int.__add__, self, other))
 
     def __sub__(self, other: Amount) -> Amount:
-        return Amount(*map(int.__sub__, self.counts, other.counts))
+        return Amount._make(map(int.__sub__, self, other))
 
     def of(self, unit: Unit) -> int:
         """The count of a unit, in the ledger's own parts."""
-        return int(getattr(self, COLUMN.get(unit, unit)))
+        return self[_INDEX[unit]]
 
 
-COLUMNS = tuple(field.name for field in fields(Amount))
+COLUMNS = Amount._fields
+_INDEX = {unit: COLUMNS.index(COLUMN.get(unit, unit)) for unit in get_args(Unit)}
+NOTHING = Amount()
 
 
 @dataclass(frozen=True)

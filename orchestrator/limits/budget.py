@@ -14,11 +14,12 @@ from typing import Any
 
 from orchestrator.agents import Agent
 from orchestrator.cancel import Cancel
-from orchestrator.errors import BudgetExceeded
+from orchestrator.errors import BudgetExceeded, StorageError
 from orchestrator.events import Journal, scope
 from orchestrator.limits.amounts import Amount, Cap, Unit, dollars, money, parts, shown
 from orchestrator.limits.caps import caps, held, said
-from orchestrator.limits.ledger import Full, Ledger, Place, Reservation, Who, Wish, scopes
+from orchestrator.limits.entries import SHARED, Place, Reservation, Scopes, Who, Wish, scopes
+from orchestrator.limits.ledger import Full, Ledger
 from orchestrator.limits.notices import Notices
 from orchestrator.settings import Limits
 
@@ -77,7 +78,9 @@ class Budget:
         self._due: float | None = None
         """When the working time of the turn is used up, by our clock; None while that is not known."""
         self._notices = Notices(limits.on_warning)
-        ledger.keep_lost(who.run)
+        self._known: tuple[Any, tuple[Cap, ...]] = (None, ())
+        """The caps that were found last, and for what."""
+        ledger.recover(who.run)
 
     @property
     def spent(self) -> Spent:
@@ -109,34 +112,29 @@ class Budget:
 
     def has_dollar_cap(self) -> bool:
         """Whether any limit of dollars holds for a call that is made now."""
-        return any(cap.unit == "usd" for cap in self._caps())
+        return any(cap.unit == "usd" for cap in self._standing()[2])
 
     def reserve(self, wish: Wish, model: str) -> Reservation:
         """Book a model call before it is made; raises BudgetExceeded."""
-        self._tick()
-        try:
-            return self.ledger.reserve(self.who, self._place(model), wish, self._caps())
-        except Full as full:
-            raise self._over(full) from None
+        place, found, caps = self._standing(model)
+        with self._working() as ms:
+            return self.ledger.reserve(self.who, place, wish, found, caps, ms)
 
     def extend(self, held: Reservation, more: Amount) -> Reservation:
         """Book another attempt of a call whose last attempt may have cost; raises BudgetExceeded."""
-        try:
-            return self.ledger.extend(held, more, self._caps())
-        except Full as full:
-            raise self._over(full) from None
+        with self._working(0):
+            return self.ledger.extend(held, more, self._standing()[2])
 
     def settle(self, held: Reservation, actual: Amount, tokens: tuple[int, int]) -> None:
         """Book what a call has taken in place of what was reserved."""
-        crossed = self.ledger.settle(held, actual, tokens, self._caps(), self.limits.warn_at)
-        self._warn(crossed)
+        self._warn(self.ledger.settle(held, actual, tokens, self.limits.warn_at))
 
     def watch(self, cancel: Cancel) -> None:
         """Set the token when the turn's working time is used up; called often, it costs nothing."""
         if self._due is None:
             left = [
                 cap.limit - self.ledger.total(cap.scope).of(cap.unit)
-                for cap in self._caps()
+                for cap in self._standing()[2]
                 if cap.unit == "seconds" and cap.label == "turn"
             ]
             self._due = self._ticked + min(left) / 1000 if left else float("inf")
@@ -164,31 +162,59 @@ class Budget:
             if self._journal is not None:
                 self._journal.write("note", text=fault)
 
+    def close(self) -> None:
+        """Close what the ledger opened."""
+        self.ledger.close()
+
     def _take(self, amount: Amount) -> None:
-        self._tick()
-        try:
-            crossed = self.ledger.take(self.who, self._place(), amount, self._caps(), self.limits.warn_at)
-        except Full as full:
-            raise self._over(full) from None
+        _, found, caps = self._standing()
+        with self._working() as ms:
+            crossed = self.ledger.take(found, amount + Amount(ms=ms), caps, self.limits.warn_at)
         self._warn(crossed)
 
-    def _tick(self, least: int = TICK_MS) -> None:
+    @contextmanager
+    def _working(self, least: int = TICK_MS) -> Iterator[int]:
+        """Milliseconds worked since they were booked last, 0 while they are few; booked by what is inside."""
+        now = self._clock()
+        ms = int((now - self._ticked) * 1000)
+        ms = ms if least and ms >= least else 0
+        try:
+            yield ms
+        except Full as full:
+            self._tick(1)
+            raise self._over(full) from None
+        if ms:
+            self._ticked = now
+
+    def _tick(self, least: int) -> None:
         now = self._clock()
         ms = int((now - self._ticked) * 1000)
         if ms >= least:
             self._ticked = now
-            self.ledger.tick(self.who, self._place(), ms)
+            self.ledger.tick(scopes(self.who, self._place(), self.ledger.now()), ms)
 
     def _place(self, model: str = "") -> Place:
         where = scope()
         return Place(where.get("node", ""), where.get("step", ""), where.get("agent", ""), model)
 
-    def _caps(self) -> tuple[Cap, ...]:
-        place = self._place()
-        agent = self._agents.get(place.agent)
+    def _standing(self, model: str = "") -> tuple[Place, Scopes, tuple[Cap, ...]]:
+        """Where we are, what a use counts for and which caps hold; raises StorageError."""
+        place = self._place(model)
         found = scopes(self.who, place, self.ledger.now())
-        values = held(self._said, self.ledger.overrides(self.who))
-        return caps(self.limits, values, found, agent.limits if agent else None)
+        overrides = self.ledger.overrides(self.who)
+        key = (found.all, place.agent, overrides)
+        if self._known[0] != key:
+            agent = self._agents.get(place.agent)
+            values = held(self._said, overrides)
+            self._known = key, caps(self.limits, values, found.all, agent.limits if agent else None)
+            self._need_shared(self._known[1])
+        return place, found, self._known[1]
+
+    def _need_shared(self, found: Sequence[Cap]) -> None:
+        """Refuse to go on when a limit holds for all workspaces and their ledger cannot be had."""
+        cap = next((cap for cap in found if cap.label in SHARED), None)
+        if cap and self.ledger.without_shared:
+            raise StorageError(f"limits.{cap.name} counts all workspaces, and {self.ledger.without_shared}")
 
     def _warn(self, crossed: Sequence[Cap]) -> None:
         for cap in crossed:

@@ -13,15 +13,11 @@ from orchestrator.errors import BudgetExceeded
 from orchestrator.events import Journal
 from orchestrator.limits.amounts import Amount, dollars, nano
 from orchestrator.limits.budget import Budget
-from orchestrator.limits.ledger import Wish
+from orchestrator.limits.entries import Wish
 from orchestrator.limits.prices import Cost, Tokens, cost, own_prices, prices_path
 from orchestrator.llm.base import Usage
+from orchestrator.llm.counted import BELIEVABLE, OVERHEAD
 from orchestrator.settings import ModelSettings
-
-BELIEVABLE = 4
-"""How many times the most that a request can have a report may name."""
-OVERHEAD = 1_000
-"""Tokens that a server may add to a request, such as a system prompt of its own."""
 
 
 class BudgetMeter:

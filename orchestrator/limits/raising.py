@@ -9,7 +9,8 @@ from pathlib import Path
 
 from orchestrator.errors import UsageError
 from orchestrator.limits.caps import checked, held, said
-from orchestrator.limits.ledger import Ledger, Who
+from orchestrator.limits.entries import Who
+from orchestrator.limits.ledger import Ledger
 from orchestrator.runs import Runs
 from orchestrator.settings import Limits
 from orchestrator.storage import open_state, state_path

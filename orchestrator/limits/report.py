@@ -12,7 +12,8 @@ from typing import Literal
 from orchestrator.errors import UsageError
 from orchestrator.limits.amounts import dollars, shown
 from orchestrator.limits.caps import caps, held, said
-from orchestrator.limits.ledger import Ledger, Place, Who, scopes
+from orchestrator.limits.entries import Place, Who, scopes
+from orchestrator.limits.ledger import Ledger
 from orchestrator.settings import Limits
 
 By = Literal["agent", "model", "day", "run", "user", "organisation"]
@@ -60,13 +61,12 @@ class CapRow:
     origin: str
 
 
-def cap_rows(connection: sqlite3.Connection, limits: Limits, user: str, organisation: str) -> list[CapRow]:
+def cap_rows(ledger: Ledger, limits: Limits, user: str, organisation: str) -> list[CapRow]:
     """All caps that hold in this workspace."""
-    ledger = Ledger(connection)
     who = Who("", 0, user, organisation)
     overrides = ledger.overrides(who)
     by_hand = {name: value for _, name, value in overrides}
-    keys = scopes(who, Place(), ledger.now())
+    keys = scopes(who, Place(), ledger.now()).all
     values = held(said(limits), overrides)
     rows = []
     for cap in caps(limits, values, keys):

@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from orchestrator.breaker import FAILURES, Breakers, Resting
 from orchestrator.errors import ModelNonsense, ModelRejected, ModelUnreachable
 from orchestrator.llm.base import Hold, Meter, OnRetry, OnText, OnUsage, Usage
+from orchestrator.llm.counted import Bound, Counted
 from orchestrator.llm.endpoint import Endpoint, Front, endpoint_of
 from orchestrator.llm.faults import Failed, Fault, LimitPassed, Patience, connect_limit, fault_of
 from orchestrator.llm.pacing import Received, paced
@@ -83,6 +84,7 @@ class Attempts:
 
     shown: Shown | None
     hold: Hold | None
+    bound: Bound
     count: int = 0
 
 
@@ -104,16 +106,18 @@ class Caller:
         self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._refused: set[str] = set()
         """Options that this endpoint does not take, as it told us."""
+        self._known = Counted()
 
     async def ask(self, question: Question, on_text: OnText | None = None) -> AIMessage:
         """The model's answer, whole; raises ModelError."""
         line = await self._open()
         shown = Shown(on_text) if on_text else None
-        hold = self._reserve(line, question)
+        bound = self._known.bound(question)
+        hold = self._reserve(line, question, bound)
         try:
             if hold:
                 question = replace(question, max_tokens=hold.output_tokens)
-            answer = await self._guarded(line, question, Attempts(shown, hold))
+            answer = await self._guarded(line, question, Attempts(shown, hold, bound))
         finally:
             if hold:
                 hold.release()
@@ -121,9 +125,9 @@ class Caller:
             shown.finish()
         return answer
 
-    def _reserve(self, line: Line, question: Question) -> Hold | None:
+    def _reserve(self, line: Line, question: Question, bound: Bound) -> Hold | None:
         meter = self.listeners.meter
-        return meter.reserve(line.model, question.most_tokens, question.max_tokens) if meter else None
+        return meter.reserve(line.model, bound.tokens, question.max_tokens) if meter else None
 
     async def _guarded(self, line: Line, question: Question, attempts: Attempts) -> AIMessage:
         """Ask unless the model is known to fail; what comes of it is told to the circuit breaker."""
@@ -282,7 +286,7 @@ class Caller:
             await self.local.after(question.front)
         seconds = time.monotonic() - received.started
         usage = Usage(line.model, 0, 0, 0, seconds, received.first_seconds, attempts.count)
-        return self._counted(answer, question, usage, hold)
+        return self._counted(answer, question, usage, attempts)
 
     async def _stream(
         self, line: Line, question: Question, received: Received, shown: Shown | None
@@ -294,7 +298,7 @@ class Caller:
                 shown.add(str(chunk.text))
         return whole(received.chunks, line.endpoint.host)
 
-    def _counted(self, answer: AIMessage, question: Question, usage: Usage, hold: Hold | None) -> AIMessage:
+    def _counted(self, answer: AIMessage, question: Question, usage: Usage, attempts: Attempts) -> AIMessage:
         """Give the usage to the listener, estimated where the server did not count."""
         counted = answer.usage_metadata
         if counted is None:
@@ -311,8 +315,9 @@ class Caller:
                 output_tokens=counted["output_tokens"],
                 cached_tokens=cached or answer.response_metadata.get("cached", 0),
             )
-        if hold:
-            hold.settle(usage)
+            self._known.learn(attempts.bound, usage.input_tokens)
+        if attempts.hold:
+            attempts.hold.settle(usage)
         if self.listeners.on_usage:
             self.listeners.on_usage(usage)
         return answer

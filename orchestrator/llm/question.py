@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
+from langchain_core.messages import AnyMessage, SystemMessage
 
 from orchestrator.llm.endpoint import Front
 from orchestrator.llm.tokens import tokens
@@ -38,14 +38,6 @@ class Question:
             return ()
         roles = {"system": "system", "human": "user", "ai": "assistant"}
         return tuple((roles[message.type], message.text) for message in self.messages[: self.fixed])
-
-    @property
-    def most_tokens(self) -> int:
-        """No tokenizer makes more of it: a token is at least one byte; roles and separators come on top."""
-        said = sum(len(message.text.encode("utf-8", "replace")) + MESSAGE_TOKENS for message in self.messages)
-        calls = [message.tool_calls for message in self.messages if isinstance(message, AIMessage)]
-        wire = [self.options, self.response_format, [call for call in calls if call]]
-        return said + sum(len(json.dumps(part, default=str)) for part in wire if part)
 
     @property
     def prompt_tokens(self) -> int:

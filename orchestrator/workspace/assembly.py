@@ -24,8 +24,8 @@ from orchestrator.context import Context
 from orchestrator.errors import BudgetExceeded, ConfigError, Problem
 from orchestrator.events import Journal
 from orchestrator.limits import Budget, Ledger, Who
+from orchestrator.limits.entries import identity
 from orchestrator.limits.handover import hand_over
-from orchestrator.limits.ledger import identity
 from orchestrator.limits.meter import BudgetMeter
 from orchestrator.llm import record
 from orchestrator.llm.base import ChatModel, ToolSpec
@@ -131,7 +131,8 @@ def context(
     """Build the context of a turn."""
     root, settings = loaded.root, loaded.settings
     who = Who(journal.run, journal.turn, *identity(), journal.branch)
-    budget = Budget(settings.limits, Ledger(journal.connection), who, agents=loaded.agents, journal=journal)
+    ledger = Ledger.of(root, journal.connection)
+    budget = Budget(settings.limits, ledger, who, agents=loaded.agents, journal=journal)
     breakers = Breakers(journal.connection)
     sandbox = detect(settings.sandbox)
     cancel = cancel or Cancel()
@@ -172,6 +173,7 @@ def ending(used: Context) -> Callable[..., Awaitable[None]]:
         await asyncio.to_thread(used.budget.finish, seconds)
         if isinstance(used.model, Models):
             await used.model.close()
+        used.budget.close()
 
     return end
 

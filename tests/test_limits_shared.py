@@ -1,0 +1,146 @@
+"""Limits of a user and an organisation hold over all workspaces of the machine."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from desk import Desk
+from scripted import Call, Say
+
+from orchestrator.errors import BudgetExceeded, StorageError
+from orchestrator.limits import Budget, Ledger, Who
+from orchestrator.limits.amounts import Amount, nano
+from orchestrator.limits.entries import Wish
+from orchestrator.limits.shared import open_shared, shared_path
+from orchestrator.settings import Limits
+from orchestrator.storage import open_state
+
+PRICED = "models:\n  scripted: {input: 1, output: 10}\n"
+
+
+@pytest.fixture
+def other(desk: Desk) -> Desk:
+    """A second workspace of the same user."""
+    (desk.home / "config").mkdir()
+    (desk.home / "config" / "prices.yaml").write_text(PRICED, "utf-8")
+    root = desk.root.parent / "other"
+    root.mkdir()
+    return replace(desk, root=root)
+
+
+def spend(desk: Desk, usd: str, **limits: Any) -> None:
+    connection = open_state(desk.root)
+    ledger = Ledger.of(desk.root, connection)
+    try:
+        budget = Budget(Limits.model_validate(limits), ledger, Who("r-1", 1, "anna", "acme"))
+        wish = Wish(10, 0, nano(Decimal(usd)))
+        held = budget.reserve(wish, "m")
+        budget.settle(held, Amount(model_calls=1, tokens=10, nano=nano(Decimal(usd))), (10, 0))
+    finally:
+        ledger.close()
+        connection.close()
+
+
+@pytest.mark.parametrize("whose", ["user", "organisation"])
+@pytest.mark.parametrize("per", ["day", "month", "total"])
+def test_what_one_workspace_spends_counts_in_the_other(desk: Desk, other: Desk, whose: str, per: str) -> None:
+    cap = {whose: {"usd": "0.30", "per": per}}
+    spend(desk, "0.20")
+    spend(other, "0.05", **cap)
+    with pytest.raises(BudgetExceeded, match=r"has used \$0.25 of \$0.30"):
+        spend(other, "0.10", **cap)
+    spend(desk, "0.05", **cap)
+    with pytest.raises(BudgetExceeded, match=r"has used \$0.30 of \$0.30"):
+        spend(desk, "0.01", **cap)
+
+
+def test_a_run_is_refused_for_what_another_folder_used_and_told_where_it_stands(
+    desk: Desk, other: Desk
+) -> None:
+    limits = {"user": {"model_calls": 2, "per": "day"}}
+    with desk.model([Call("list_files"), Say("nothing here"), Say("never")], model={}) as served:
+        settings = json.loads((desk.home / "config" / "orchestrator.yaml").read_text("utf-8"))
+        desk.user_settings({**settings, "limits": limits})
+        assert desk.orc("run", "@coder look", ORC_USER="anna").code == 0
+        refused = other.orc("run", "@coder look", ORC_USER="anna")
+        lines = other.orc("cost", "cap", "--json", ORC_USER="anna").out.splitlines()
+    assert refused.code == 5
+    assert "the user anna has used 2 of 2 model calls" in refused.err
+    assert len(served.requests) == 2
+    shown = [json.loads(line) for line in lines]
+    assert [(row["used"], row["limit"]) for row in shown if row["name"] == "user.model_calls"] == [("2", "2")]
+
+
+@pytest.mark.parametrize("how", ["a folder", "another file"])
+def test_a_shared_ledger_that_cannot_be_had_ends_a_run_under_a_cap_of_the_user_only(
+    desk: Desk, other: Desk, how: str
+) -> None:
+    if how == "a folder":
+        shared_path().mkdir(parents=True)
+    else:
+        shared_path().parent.mkdir(parents=True)
+        shared_path().write_text("no database at all, " * 50, "utf-8")
+    other.settings({"limits": {"user": {"usd": 1}}})
+    refused = other.work("@coder list", [Say("never")], model={})
+    assert isinstance(refused.error, StorageError)
+    assert "limits.user.usd counts all workspaces" in str(refused.error)
+    assert str(shared_path()) in str(refused.error)
+    assert not refused.requests
+    spend(desk, "0.20", model_calls=5)
+    assert "not counted over all workspaces" in desk.orc("cost", "cap").err
+    told = [line for line in desk.orc("doctor").out.splitlines() if line.startswith("warn  ledger")]
+    assert len(told) == 1
+
+
+def test_what_was_counted_without_the_shared_ledger_is_handed_over_once(desk: Desk) -> None:
+    connection = open_state(desk.root)
+    budget = Budget(Limits(), Ledger(connection), Who("r-1", 1, "anna"))
+    budget.settle(budget.reserve(Wish(10, 0, 500), "m"), Amount(model_calls=1, tokens=10, nano=500), (10, 0))
+    for _ in range(2):
+        ledger = Ledger.of(desk.root, connection)
+        assert ledger.total("user.total:anna").nano == 500
+        ledger.close()
+    connection.close()
+
+
+def test_a_call_that_was_settled_here_alone_is_settled_there_when_the_run_goes_on(desk: Desk) -> None:
+    connection = open_state(desk.root)
+    ledger = Ledger.of(desk.root, connection)
+    budget = Budget(Limits(), ledger, Who("r-1", 1, "anna"))
+    budget.reserve(Wish(10, 0, 500), "m")
+    connection.execute("update spending set state='spent', nano=200")
+    assert ledger.total("user.total:anna").nano == 500
+    Budget(Limits(), ledger, Who("r-2", 1, "anna"))
+    assert ledger.total("user.total:anna").nano == 200
+    ledger.close()
+    connection.close()
+
+
+def test_two_threads_have_the_shared_ledger_each_for_itself(desk: Desk) -> None:
+    with ThreadPoolExecutor() as threads:
+        first, second = open_shared(desk.root), threads.submit(open_shared, desk.root).result()
+    assert first.connection is not second.connection
+    with first.transaction(synced=True):
+        first.book(("user.total:anna",), Amount(nano=5), ())
+        first.commit()
+    assert second.of(("user.total:anna",)) == {"user.total:anna": Amount(nano=5)}
+    for each in (first, second):
+        each.close()
+
+
+def test_the_new_columns_reach_an_older_state_file(desk: Desk) -> None:
+    open_state(desk.root).close()
+    path: Path = desk.root / ".orc" / "state.db"
+    with sqlite3.connect(path) as old:
+        for name in ("calls", "tokens"):
+            old.execute(f"alter table spending drop column {name}")
+        old.execute("pragma user_version=5")
+    old.close()
+    spend(desk, "0.20", model_calls=5)
