@@ -239,7 +239,7 @@ def test_the_registry_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     heavy, names = json.loads(done.stdout)
     assert heavy == []
-    assert len(names) == 14
+    assert len(names) == 15
 
 
 def test_finish_returns_the_answer(tmp_path: Path) -> None:
