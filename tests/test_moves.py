@@ -12,9 +12,10 @@ from scripted_sandbox import use
 from orchestrator.errors import ToolError
 from orchestrator.nodes import drafting
 from orchestrator.nodes.changes import UNCHANGED, files, told
+from orchestrator.nodes.drafting import draft
 from orchestrator.nodes.expecting import corrected
 from orchestrator.nodes.imports import forgotten
-from orchestrator.nodes.mending import proposal
+from orchestrator.nodes.mending import parses, proposal
 from orchestrator.nodes.proof import named_in, proof_of, sources_of
 from orchestrator.nodes.repair import asks_for_repair, score
 
@@ -405,3 +406,39 @@ def test_a_new_test_expects_what_the_code_gives(desk: Desk) -> None:
 def test_what_cannot_be_corrected_is_left(row: str, failure: str) -> None:
     output = f'{"=" * 70}\nFAIL\n  File "/w/test_a.py", line 1, in test\n{failure}\n'
     assert corrected(f"{row}\n", "test_a.py", output) is None
+
+
+def test_of_equal_places_the_one_that_the_task_names_is_edited(desk: Desk) -> None:
+    desk.write("style.css", "body {\n  color: white;\n}\n.card {\n  color: white;\n}\n")
+    script = [edit("color: white;", "color: red;", "style.css"), Call("finish", answer="body is red")]
+    turn = desk.work("@coder in style.css give the card a red color", script, model=SMALL)
+    assert turn.answer == "body is red"
+    assert desk.text("style.css") == "body {\n  color: white;\n}\n.card {\n  color: red;\n}\n"
+
+
+def test_where_the_task_names_no_place_the_model_has_to_choose(desk: Desk) -> None:
+    desk.write("style.css", "body {\n  color: white;\n}\n.card {\n  color: white;\n}\n")
+    script = [
+        edit("color: white;", "color: red;", "style.css"),
+        edit("body {\n  color: white;", "body {\n  color: red;", "style.css"),
+        Call("finish", answer="it is red"),
+    ]
+    turn = desk.work("@coder change white to red in style.css, one time", script, model=SMALL)
+    assert "occurs 2 times" in turn.requests[1].last
+    assert turn.answer == "it is red"
+
+
+def test_a_new_test_that_does_not_end_is_cut() -> None:
+    rows = ["import unittest", "", "", "class TestIt(unittest.TestCase):", "    def test_it(self):"]
+    rows += [f"        self.assertTrue(f({number}))" for number in range(90)] + ["        self.assertTrue(f("]
+    call = draft("```python\n" + "\n".join(rows), "test_it.py")
+    assert call is not None
+    content = str(call.tool_calls[0]["args"]["content"])
+    assert content.count("assertTrue") == 6
+    assert parses(content)
+
+
+def test_a_program_that_is_needed_is_written(desk: Desk) -> None:
+    script = [Say("```python\nprint(2)\n```"), Call("finish", answer="it prints 2")]
+    turn = desk.work("@coder I need a script two.py that prints 2. Run it", script, model=SMALL)
+    assert (desk.text("two.py"), turn.answer) == ("print(2)\n", "it prints 2")

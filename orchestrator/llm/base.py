@@ -126,6 +126,7 @@ class ChatModel(Protocol):
         *,
         on_text: OnText | None = None,
         temperature: float | None = None,
+        most: int | None = None,
     ) -> str:
         """Answer in prose, streamed to `on_text`."""
         ...

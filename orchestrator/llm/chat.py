@@ -199,11 +199,13 @@ class Chat:
         *,
         on_text: OnText | None = None,
         temperature: float | None = None,
+        most: int | None = None,
     ) -> str:
         """Answer in prose, streamed to `on_text`; text that was shown is not shown again after a retry."""
         conversation = jsonmode.render(messages) if self._is_json else list(messages)
         warmth = self.settings.temperature if temperature is None else temperature
-        question = Question(conversation, self.settings.max_output_tokens, warmth)
+        limit = self.settings.max_output_tokens
+        question = Question(conversation, min(limit, most or limit), warmth)
         return str((await self._caller.ask(question, on_text)).text)
 
 

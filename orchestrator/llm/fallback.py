@@ -65,10 +65,12 @@ class Chain:
         *,
         on_text: OnText | None = None,
         temperature: float | None = None,
+        most: int | None = None,
     ) -> str:
         """Answer in prose; what an earlier model wrote before it broke off is not taken back."""
         return await self._first(
-            lambda model: model.write(messages, on_text=on_text, temperature=temperature), messages
+            lambda model: model.write(messages, on_text=on_text, temperature=temperature, most=most),
+            messages,
         )
 
     async def aclose(self) -> None:

@@ -20,12 +20,19 @@ from orchestrator.nodes.rounds import WRITES, is_move, is_run_of, passed, rounds
 DRAFTS = 3
 """Tries of a program; after that the model goes on as with any task."""
 _WANTED = re.compile(
-    r"\b(?:writ|creat|generat|implement|add|make|erstell|schreib|écri|crée|crea|escrib)", re.I
+    r"\b(?:writ|creat|generat|implement|add|make|build|need|want|would like|give me|erstell|schreib|brauch"
+    r"|möcht|écri|crée|besoin|voudr|crea|escrib|necesit|quier)",
+    re.I,
 )
 _NOT_NEW = re.compile(
     r"\b(?:renam|mov|cop(?:y|ies)|benenn|verschieb|kopier|renomm|déplac|renombr|muev)", re.I
 )
 _PROGRAM = re.compile(r"\.(?:py|sh|js)\Z")
+_ASSERTS = re.compile(r"\s*(?:self\.assert\w+\(.*\)|assert .*)\s*\Z")
+MOST_ASSERTIONS = 6
+"""Assertions in a row that are kept of a new test."""
+MOST_TORN = 4
+"""Lines at the end of an answer that may be incomplete."""
 MOST_SHOWN = 3
 RIGHT = "The code that is tested is right; an expectation is wrong. Correct the line that fails."
 
@@ -80,6 +87,19 @@ def _without_itself(code: str, name: str) -> str:
     return "".join(line for line in code.splitlines(keepends=True) if not own.fullmatch(line))
 
 
+def _shortened(code: str) -> str:
+    """A test without the assertions that go on without end: a few in each block, and no torn last line."""
+    kept: list[str] = []
+    count = 0
+    for line in code.splitlines():
+        count = count + 1 if _ASSERTS.match(line) else 0
+        kept += [line] if count <= MOST_ASSERTIONS else []
+    torn = 0
+    while torn < MOST_TORN and not parses("\n".join(kept[: len(kept) - torn])):
+        torn += 1
+    return "\n".join(kept[: len(kept) - torn] if torn < MOST_TORN else kept) + "\n"
+
+
 def _advice(name: str) -> str:
     """What small models get wrong otherwise: endless tests, and scripts that start themselves."""
     if is_test(name):
@@ -98,4 +118,6 @@ def draft(answer: str, name: str) -> AIMessage | None:
         return None
     code = max(blocks, key=len) if blocks else answer
     heading = HEADING.match(code)
+    if is_test(name):
+        code = _shortened(code)
     return mending.written(name, _without_itself(code[heading.end() :] if heading else code, name))

@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from orchestrator.nodes import drafting, filenames, mending, oneliners
 from orchestrator.nodes.intent import asks_for_change
 from orchestrator.nodes.messages import FINISH
+from orchestrator.nodes.proof import is_test
 from orchestrator.nodes.repair import TRIES, WARMTH, is_trial, spoilt, still_failing, tried
 from orchestrator.nodes.rounds import WRITES, is_move, is_vain, rounds_of
 from orchestrator.settings import ModelSettings
@@ -27,6 +28,10 @@ RESTLESS = 0.8
 """Temperature after a second repeated call: at 0 a model repeats itself for ever."""
 
 
+MOST_OF_A_TEST, MOST_OF_A_COMMAND = 700, 600
+"""Tokens of an answer: what is longer is a list of cases, or of names, that does not end."""
+
+
 @dataclass(frozen=True)
 class Code:
     """A question whose answer is code, and how that becomes a call."""
@@ -34,6 +39,8 @@ class Code:
     question: list[AnyMessage]
     call: Callable[[str], AIMessage | None]
     """None where the answer holds no code."""
+    most: int | None = None
+    """Tokens that the answer may have; None leaves it to the settings."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,11 @@ def guided(
     if model.size == "small" and (name := drafting.wanted(goal, history, root)):
         return Guidance(
             warmth=_warmer(len(drafting.written(history)) + again),
-            code=Code(drafting.question(goal, name, history, root), partial(drafting.draft, name=name)),
+            code=Code(
+                drafting.question(goal, name, history, root),
+                partial(drafting.draft, name=name),
+                MOST_OF_A_TEST if is_test(name) else None,
+            ),
         )
     if model.size == "small" and (code := _housekeeping(goal, history, root, tools)):
         return Guidance(warmth=_warmer(again), code=code)
@@ -83,11 +94,13 @@ def guided(
 def _housekeeping(goal: str, history: Sequence[AnyMessage], root: Path, tools: Sequence[str]) -> Code | None:
     """What is asked for where files are renamed, sorted, counted, moved or the machine is asked about."""
     if "run_command" in tools and (names := filenames.to_rename(goal, history, root)):
-        return Code(filenames.question(goal, names), partial(filenames.call, goal=goal, names=names))
+        call = partial(filenames.call, goal=goal, names=names)
+        return Code(filenames.question(goal, names), call, MOST_OF_A_COMMAND)
     form = oneliners.form_of(goal, history, root, tools)
     if form is None:
         return None
-    return Code(oneliners.question(goal, form, root), partial(oneliners.call, form=form, root=root))
+    call = partial(oneliners.call, form=form, root=root)
+    return Code(oneliners.question(goal, form, root), call, MOST_OF_A_COMMAND)
 
 
 def _warmer(tries: int) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.messages.tool import ToolCall
 
-from orchestrator.nodes import drafting, expecting, oneliners
+from orchestrator.nodes import drafting, expecting, oneliners, placing
 from orchestrator.nodes.imports import failed_script, forgotten, import_place
 from orchestrator.nodes.intent import asks_for_change
 from orchestrator.nodes.messages import FINISH, TRY_CHANGES, with_search
@@ -115,6 +115,8 @@ def _after(history: Sequence[AnyMessage], goal: str, root: Path) -> Calls | None
     message, results = rounds[-1]
     if with_import := _with_import(message, results[-1].text, root):
         return with_import
+    if meant := placing.meant(message, results[-1].text, goal):
+        return "the one that the task names", [("edit_file", meant)]
     if corrected := _corrected_test(message, results[-1].text, history, root):
         return corrected
     if not is_tried_out(goal):

@@ -51,7 +51,7 @@ async def think(state: SpecialistState, runtime: Runtime[Context]) -> dict[str, 
     if guide.gives_up:
         return {"result": Result(status="failed", text=guide.gives_up)}
     if guide.code:
-        text = await model.write(guide.code.question, temperature=guide.warmth)
+        text = await model.write(guide.code.question, temperature=guide.warmth, most=guide.code.most)
         if call := guide.code.call(text):
             return {"messages": [*task, numbered(call, f"{prefix}.{number}")]}
     specs = tool_specs(context, tools, model.settings)
