@@ -10,6 +10,7 @@ from scripted import Call, Say
 
 from orchestrator.nodes import filenames
 from orchestrator.nodes.oneliners import call, form_of, recipes
+from orchestrator.nodes.shellslips import mended
 
 SMALL = {"size": "small", "tool_calls": "json"}
 BOTH = ["run_command", "run_python"]
@@ -117,7 +118,7 @@ def test_the_nearest_recipes_come_first() -> None:
 
 
 def made(command: str, root: Path) -> str | None:
-    message = call(f"```bash\n{command}\n```", "shell", root)
+    message = call(f"```bash\n{command}\n```", "shell", "do it", root)
     return str(message.tool_calls[0]["args"]["command"]) if message else None
 
 
@@ -136,7 +137,7 @@ def test_a_folder_to_move_files_to_is_made(tmp_path: Path) -> None:
 
 
 def test_tables_are_written_with_the_line_ends_of_this_machine(tmp_path: Path) -> None:
-    message = call("```python\nimport csv\ncsv.writer(file)\n```", "python", tmp_path)
+    message = call("```python\nimport csv\ncsv.writer(file)\n```", "python", "do it", tmp_path)
     assert message is not None
     assert 'csv.writer(file, lineterminator="\\n")' in message.tool_calls[0]["args"]["code"]
 
@@ -196,3 +197,47 @@ def test_renaming_is_about_the_files_that_are_meant(tmp_path: Path) -> None:
     assert meant("rename the log files") == ["old.log"]
     assert meant("rename the column a to b in a.md") == []
     assert meant("rename the function f to g") == []
+
+
+@pytest.mark.parametrize(
+    ("goal", "command", "wanted"),
+    [
+        (
+            "remove all files ending in ~ or .bak",
+            "find . -type f -name '*~' -o -name '*.bak' -exec rm {} \\;",
+            "find . -type f \\( -name '*~' -o -name '*.bak' \\) -exec rm {} \\;",
+        ),
+        (
+            "how many lines do the .txt files in notes have?",
+            "find notes -type f -exec wc -l {} +",
+            "find notes -type f -name '*.txt' -exec wc -l {} +",
+        ),
+        (
+            "sort prices.txt, the highest first, and save the file",
+            "sort -rn prices.txt > out.txt",
+            "sort -rn prices.txt > out.txt && mv out.txt prices.txt",
+        ),
+    ],
+)
+def test_common_slips_in_commands_are_mended(goal: str, command: str, wanted: str, tmp_path: Path) -> None:
+    (tmp_path / "prices.txt").write_text("1\n")
+    assert mended(command, goal, tmp_path) == wanted
+    assert mended(wanted, goal, tmp_path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("goal", "command"),
+    [
+        ("sort prices.txt into a new file", "sort prices.txt > out.txt"),
+        ("sort prices.txt and save it as out.txt", "sort prices.txt > out.txt"),
+        ("how many prices are there?", "sort prices.txt > out.txt"),
+        ("how many .txt files are there?", "find . -type f -name '*.txt' | wc -l"),
+        ("how many files are there?", "find . -type f | wc -l"),
+        ("count .txt and .md files", "find . -type f | wc -l"),
+        ("list the files named a or b", "find . -name 'a' -o -name 'b'"),
+        ("delete what is empty", "find . -type f -empty -delete"),
+    ],
+)
+def test_commands_that_are_right_stay(goal: str, command: str, tmp_path: Path) -> None:
+    (tmp_path / "prices.txt").write_text("1\n")
+    assert mended(command, goal, tmp_path) == command

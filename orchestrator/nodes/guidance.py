@@ -99,7 +99,7 @@ def _housekeeping(goal: str, history: Sequence[AnyMessage], root: Path, tools: S
     form = oneliners.form_of(goal, history, root, tools)
     if form is None:
         return None
-    call = partial(oneliners.call, form=form, root=root)
+    call = partial(oneliners.call, form=form, goal=goal, root=root)
     return Code(oneliners.question(goal, form, root), call, MOST_OF_A_COMMAND)
 
 

@@ -26,6 +26,7 @@ from orchestrator.nodes.proof import is_text, named_in
 from orchestrator.nodes.renames import renaming
 from orchestrator.nodes.repair import asks_for_repair
 from orchestrator.nodes.rounds import is_move, passed, rounds_of
+from orchestrator.nodes.shellslips import mended
 
 Form = Literal["shell", "python"]
 RECIPES = 3
@@ -154,7 +155,7 @@ def _joined(parts: Sequence[str]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def call(answer: str, form: Form, root: Path) -> AIMessage | None:
+def call(answer: str, form: Form, goal: str, root: Path) -> AIMessage | None:
     """The answer as a call; None where there is no code in it, or a command that would lose what it reads."""
     blocks = BLOCK.findall(answer)
     code = blocks[0].strip() if blocks else ""
@@ -167,7 +168,7 @@ def call(answer: str, form: Form, root: Path) -> AIMessage | None:
         )
     if _reads_what_it_empties(code):
         return None
-    arguments = {"command": _with_folder(code, root)}
+    arguments = {"command": _with_folder(mended(code, goal, root), root)}
     return AIMessage("", tool_calls=[ToolCall(name="run_command", args=arguments, id="", type="tool_call")])
 
 
