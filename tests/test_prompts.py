@@ -40,7 +40,7 @@ def test_the_prompt_of_a_specialist(desk: Desk, agent: str, size: str) -> None:
     desk.write("notes/todo.txt", "x")
     desk.write("main.py", "x = 1\n" * 2000)
     ends: list[Reply] = [Call("finish", answer="ok")] * 4 if size == "small" else [Say("ok")] * 4
-    turn = desk.work(f"@{agent} how many lines has main.py?", ends, model=SIZES[size])
+    turn = desk.work(f"@{agent} what does main.py do?", ends, model=SIZES[size])
     check(f"{agent}_{size}", shown(turn.requests[0]))
 
 
