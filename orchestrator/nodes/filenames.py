@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
-from langchain_core.messages.tool import ToolCall
 
 from orchestrator.nodes.changes import files
+from orchestrator.nodes.messages import calling
 from orchestrator.nodes.renames import renaming
 from orchestrator.nodes.rounds import is_move, rounds_of
 
@@ -124,8 +124,7 @@ def call(answer: str, goal: str, names: Sequence[str]) -> AIMessage | None:
     if not changed or len(set(targets)) < len(targets) or {new for _, new in changed} & set(names):
         return None
     moves = [f"mv -n -- {shlex.quote(old)} {shlex.quote(new)}" for old, new in changed]
-    arguments = {"command": " && ".join(moves)}
-    return AIMessage("", tool_calls=[ToolCall(name="run_command", args=arguments, id="", type="tool_call")])
+    return calling("run_command", command=" && ".join(moves))
 
 
 def _new(name: str, given: str, goal: str) -> str:

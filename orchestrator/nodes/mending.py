@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
-from langchain_core.messages.tool import ToolCall
 
+from orchestrator.nodes.messages import calling
 from orchestrator.nodes.observing import GIVES
 from orchestrator.nodes.proof import is_test, sources_of
 from orchestrator.nodes.repair import NEARER
@@ -75,8 +75,7 @@ def proposal(answer: str, check: str, root: Path) -> AIMessage:
 
 def written(path: str, content: str) -> AIMessage:
     """A call of write_file."""
-    arguments = {"path": path, "content": content}
-    return AIMessage("", tool_calls=[ToolCall(name="write_file", args=arguments, id="", type="tool_call")])
+    return calling("write_file", path=path, content=content)
 
 
 def parses(text: str) -> bool:

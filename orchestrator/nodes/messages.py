@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages.tool import ToolCall
 
 from orchestrator.redaction import writable
 from orchestrator.state import SpecialistState
@@ -15,6 +16,11 @@ FINISH = "finish"
 """The tool by which a model that cannot answer in text ends its work."""
 TRY_CHANGES = "try_changes"
 """The tool that only code calls: it runs a check, so who may run commands has it."""
+
+
+def calling(name: str, **arguments: Any) -> AIMessage:
+    """A message with one call, as a model would make it; `numbered` gives the call its id."""
+    return AIMessage("", tool_calls=[ToolCall(name=name, args=arguments, id="", type="tool_call")])
 
 
 def with_search(tools: Sequence[str]) -> list[str]:

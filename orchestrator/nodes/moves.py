@@ -101,8 +101,8 @@ def _opening(goal: str, root: Path, tools: Sequence[str]) -> Calls | None:
     if reads and "read_file" in tools:
         return "look at the file first", reads
     is_about_documents = tools[:1] == ("search_docs",) or _DOCUMENTS.search(goal)
-    counts = oneliners.form_of(goal, [], root, tools) is not None
-    if "search_docs" in tools and is_about_documents and _has_documents(root) and not counts:
+    may_search = "search_docs" in tools and is_about_documents and _has_documents(root)
+    if may_search and oneliners.form_of(goal, [], root, tools) is None:
         return "see what the documents say", [("search_docs", {"query": goal[:500]})]
     return None
 
@@ -189,9 +189,11 @@ def _with_import(message: AIMessage, output: str, root: Path) -> Calls | None:
         fixed = {**last["args"], "code": f"{line}\n{code}"}
         return (f"`{line}` was missing", [("run_python", fixed)]) if line else None
     script = failed_script(output, root) if last["name"] == "run_command" else ""
-    code = (root / script).read_text(encoding="utf-8", errors="replace") if script else ""
+    if not script:
+        return None
+    code = (root / script).read_text(encoding="utf-8", errors="replace")
     line, place = forgotten(output, code, (root / script).parent), import_place(code)
-    if not script or not line or place is None:
+    if not line or place is None:
         return None
     added = {"path": script, "place": place, "text": line}
     return f"`{line}` is missing in {script}", [("add_lines", added), ("run_command", last["args"])]

@@ -17,11 +17,11 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.messages.tool import ToolCall
 
 from orchestrator.nodes.changes import UNCHANGED, files
 from orchestrator.nodes.intent import asks_for_change
 from orchestrator.nodes.mending import BLOCK
+from orchestrator.nodes.messages import calling
 from orchestrator.nodes.proof import is_text, named_in
 from orchestrator.nodes.renames import renaming
 from orchestrator.nodes.repair import asks_for_repair
@@ -162,14 +162,10 @@ def call(answer: str, form: Form, goal: str, root: Path) -> AIMessage | None:
     if not code:
         return None
     if form == "python":
-        arguments = {"code": _LINE_ENDS.sub(r'csv.\1(\2, lineterminator="\\n")', code)}
-        return AIMessage(
-            "", tool_calls=[ToolCall(name="run_python", args=arguments, id="", type="tool_call")]
-        )
+        return calling("run_python", code=_LINE_ENDS.sub(r'csv.\1(\2, lineterminator="\\n")', code))
     if _reads_what_it_empties(code):
         return None
-    arguments = {"command": _with_folder(mended(code, goal, root), root)}
-    return AIMessage("", tool_calls=[ToolCall(name="run_command", args=arguments, id="", type="tool_call")])
+    return calling("run_command", command=_with_folder(mended(code, goal, root), root))
 
 
 def _reads_what_it_empties(command: str) -> bool:
