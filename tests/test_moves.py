@@ -392,6 +392,24 @@ def test_a_new_test_expects_what_the_code_gives(desk: Desk) -> None:
     assert len(turn.requests) == 2
 
 
+def test_a_test_of_code_that_the_model_wrote_itself_keeps_its_expectations(desk: Desk) -> None:
+    test = (
+        "import unittest\n\nfrom half import half\n\n\nclass TestIt(unittest.TestCase):\n"
+        "    def test_it(self):\n        self.assertEqual(half(8), 4)\n"
+    )
+    script = [
+        Call("write_file", path="half.py", content="def half(number):\n    return number\n"),
+        Call("write_file", path="test_half.py", content=test),
+        Call("write_file", path="half.py", content="def half(number):\n    return number / 2\n"),
+        Call("run_command", command="python3 -m unittest test_half"),
+        Call("finish", answer="half.py is tested"),
+    ]
+    desk.work(
+        "@coder half a number in half.py, with a unittest in test_half.py, and run it", script, model=SMALL
+    )
+    assert desk.text("test_half.py") == test
+
+
 @pytest.mark.parametrize(
     ("row", "failure"),
     [

@@ -138,8 +138,12 @@ def _after(history: Sequence[AnyMessage], goal: str, root: Path) -> Calls | None
 def _corrected_test(
     message: AIMessage, output: str, history: Sequence[AnyMessage], root: Path
 ) -> Calls | None:
-    """A test that the model wrote just now, with what the code gives in place of what it expected."""
-    name = next((name for name in reversed(drafting.written(history)) if is_test(name)), "")
+    """A test that the model wrote just now, with what the code gives in place of what it expected.
+
+    Code that the model wrote in the same step is no measure of its test.
+    """
+    written = drafting.written(history)
+    name = written[-1] if written and all(map(is_test, written)) else ""
     is_run = is_move(message) and message.tool_calls[-1]["name"] == "run_command"
     if not name or not is_run or message.text == CORRECTED or not is_small_file(root / name):
         return None
