@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from operator import attrgetter, is_, itemgetter
+from operator import attrgetter
 from sys import getrefcount
 from typing import Any, NamedTuple, TypeAlias
 
@@ -59,8 +59,17 @@ _LONG = 64
 _LEAVES = 1 << 26
 """Bytes of decoded or unpacked elements that are kept, twice."""
 
-Seen: TypeAlias = tuple[Any, "dict[str, Any] | bytes | None", Element]
-"""An object, the fields that it had (as stored, or None: it cannot change), and its element."""
+
+class Seen:
+    """An object that was stored or read, and what it was then."""
+
+    __slots__ = ("element", "fields", "item")
+
+    def __init__(self, item: Any, fields: dict[str, Any] | bytes | None, element: Element) -> None:
+        self.item = item
+        self.fields = fields
+        """Those that it had: as stored until they are asked for, None for what cannot change."""
+        self.element = element
 
 
 class Leaf:
@@ -78,10 +87,10 @@ class Leaf:
 class Known(NamedTuple):
     """A long list of messages that was encoded lately; most of the next one is the same.
 
-    It holds what `Seen` holds already, and no message itself: who reads counts their references.
+    It holds no message itself: who reads counts their references.
     """
 
-    seen: list[Seen]
+    ids: list[int]
     fields: list[dict[str, Any]]
     tree: Long
 
@@ -150,23 +159,23 @@ class Values:
         known = self._lists.get(id(items[0])) or _NOTHING
         same = _unchanged(known, items)
         tree = Long(known.tree[:same] + self._encode_items(serde, items[same:]), known.tree.items[:same])
-        seen, fields = known.seen[:same], known.fields[:same]
+        ids, fields = known.ids[:same], known.fields[:same]
         for item in items[same:]:
             found = self._seen.get(id(item))
-            if found is None or found[0] is not item or type(found[1]) is not dict:
+            if found is None or found.item is not item or type(found.fields) is not dict:
                 break
-            seen.append(found)
-            fields.append(found[1])
-        self._lists.put(id(items[0]), Known(seen, fields, tree), len(items))
+            ids.append(id(item))
+            fields.append(found.fields)
+        self._lists.put(id(items[0]), Known(ids, fields, tree), len(items))
         return tree
 
     def _encode_items(self, serde: Serializer, items: list[Any]) -> list[Tree]:
         # Written out, because this runs for every message of every step.
         return [
-            found[2]
+            found.element
             if found is not None
-            and found[0] is item
-            and (found[1] is None or (item.__dict__ == found[1] and not item.__pydantic_extra__))
+            and found.item is item
+            and (found.fields is None or (item.__dict__ == found.fields and not item.__pydantic_extra__))
             else self._encode_item(serde, item, INLINE_ITEM)
             for item, found in zip(items, map(self._seen.get, map(id, items)), strict=True)
         ]
@@ -186,10 +195,10 @@ class Values:
 
     def _encode_item(self, serde: Serializer, item: Any, inline: int) -> bytes | Element:
         found = self._seen.get(id(item))
-        if found is not None and found[0] is item:
-            fields = self._fields_of(found)
+        if found is not None and found.item is item:
+            fields = _fields_of(found)
             if fields is None or is_unchanged(item, fields):
-                return found[2]
+                return found.element
         plain = typed(serde.dumps_typed(item))
         if len(plain) <= inline:
             return plain
@@ -203,23 +212,14 @@ class Values:
         if type(item) in KINDS:
             master = master_of(item)
             if master is not None:
-                self._note((item, master.fields, element))
+                self._note(Seen(item, master.fields, element))
         elif type(item) is str:
-            self._note((item, None, element))
-
-    def _fields_of(self, seen: Seen) -> dict[str, Any] | None:
-        """What an object had when it was stored or read, taken from its bytes the first time."""
-        item, fields, element = seen
-        if type(fields) is bytes:
-            master = master_from(fields)
-            fields = {} if master is None else master.fields
-            self._note((item, fields, element))
-        return fields  # type: ignore[return-value]
+            self._note(Seen(item, None, element))
 
     def _note(self, seen: Seen) -> None:
         if len(self._seen) > _SEEN:
             self._seen = {}
-        self._seen[id(seen[0])] = seen
+        self._seen[id(seen.item)] = seen
 
     def _element(self, plain: bytes, item: Any) -> Element:
         digest = self._hash(plain)
@@ -301,34 +301,28 @@ class Values:
         # Written out, because this runs for every message of every read.
         for number in numbers:
             leaf = leaves[number]
-            seen, content = leaf.seen, leaf.content
-            if seen is None:
-                if type(content) is bytes:
-                    found = message_from(content)
-                    if found is not None:
-                        # Most are read once: the message gets the fields, and a copy is made when needed.
-                        leaf.seen = self._seen[id(found)] = (found, content, leaf.element)
-                        messages[number] = found
-                        continue
-            elif type(seen[1]) is dict:
-                message = seen[0]
-                if (
-                    getrefcount(message) == _OURS
-                    and message.__dict__ == seen[1]
-                    and not message.__pydantic_extra__
-                ):
-                    self._seen[id(message)] = seen
-                    messages[number] = message
-                    continue
+            seen = leaf.seen
+            if (
+                seen is not None
+                and getrefcount(seen.item) == _OURS
+                and is_unchanged(seen.item, _fields_of(seen))
+            ):
+                message = messages[number] = seen.item
+                self._seen[id(message)] = seen
+                continue
+            content = leaf.content
+            found = message_from(content) if type(content) is bytes else None
+            if found is not None:
+                leaf.seen = self._seen[id(found)] = Seen(found, content, leaf.element)
+                messages[number] = found
+                continue
             value, is_message = self._decode(serde, leaf)
             (messages if is_message else others)[number] = value
         return Decoded(messages, others)
 
     def _decode(self, serde: Serializer, leaf: Leaf) -> tuple[Any, bool]:
+        """What has to be judged by its class, or is no message."""
         content = leaf.content
-        if type(content) is bytes and leaf.seen is not None:
-            leaf.content = content = master_from(content) or content
-            leaf.seen = None
         if not isinstance(content, bytes):
             return self._handed_out(leaf, fresh(content), content.fields), True
         value = judged(content) if content[:1] == BARE else serde.loads_typed(untyped(content))
@@ -341,7 +335,7 @@ class Values:
         return value, True
 
     def _handed_out(self, leaf: Leaf, message: BaseMessage, fields: dict[str, Any]) -> BaseMessage:
-        leaf.seen = (message, fields, leaf.element)
+        leaf.seen = Seen(message, fields, leaf.element)
         self._note(leaf.seen)
         return message
 
@@ -354,7 +348,15 @@ class Decoded(NamedTuple):
 
 
 _NOTHING = Known([], [], Long([], []))
-_object, _extra, _dict = itemgetter(0), attrgetter("__pydantic_extra__"), attrgetter("__dict__")
+_extra, _dict = attrgetter("__pydantic_extra__"), attrgetter("__dict__")
+
+
+def _fields_of(seen: Seen) -> dict[str, Any] | None:
+    """What an object had when it was stored or read, taken from its bytes the first time."""
+    if type(seen.fields) is bytes:
+        master = master_from(seen.fields)
+        seen.fields = {} if master is None else master.fields
+    return seen.fields  # type: ignore[return-value]
 
 
 def _unchanged(known: Known, items: list[Any]) -> int:
@@ -362,20 +364,17 @@ def _unchanged(known: Known, items: list[Any]) -> int:
 
     Made of calls that go over the whole list at once: a loop in Python takes twice as long.
     """
-    same = min(len(known.seen), len(items))
+    same = min(len(known.ids), len(items))
     start = items[:same]
-    if not all(map(is_, map(_object, known.seen), start)) or any(map(_extra, start)):
+    if list(map(id, start)) != known.ids[:same] or any(map(_extra, start)):
         return 0
     return same if list(map(_dict, start)) == known.fields[:same] else 0
 
 
 def _references() -> int:
     """How many references an object has that is held as `decode` holds it, and by nobody else."""
-    message = object()
-    seen = (message,)
-    del message
-    message = seen[0]
-    return getrefcount(message)
+    seen = Seen(object(), None, Element(b""))
+    return getrefcount(seen.item)
 
 
 _OURS = _references()
