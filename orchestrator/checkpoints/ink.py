@@ -27,9 +27,10 @@ from orchestrator.checkpoints.nodes import (
     shrink_dict,
     shrink_list,
 )
+from orchestrator.checkpoints.objects import Long
 from orchestrator.checkpoints.primers import PART
 from orchestrator.checkpoints.rows import Rows
-from orchestrator.checkpoints.values import Long, Snapshot, Tree
+from orchestrator.checkpoints.values import Snapshot, Tree
 
 _number = attrgetter("number")
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import ormsgpack
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2
+from pydantic import BaseModel
 
 from orchestrator.checkpoints.elements import MSGPACK, damaged
 
@@ -46,6 +47,9 @@ _LENGTHS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
 """Bytes before the body of an extension, by the first of them: its size in 1, 2 or 4 bytes, and its code."""
 _set = object.__setattr__
 _new = object.__new__
+_set_names, _set_extra, _set_private = (
+    BaseModel.__dict__[f"__pydantic_{name}__"].__set__ for name in ("fields_set", "extra", "private")
+)
 
 
 class Master(NamedTuple):
@@ -101,9 +105,9 @@ def made_of(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
     """A message that takes these fields for its own."""
     message = _new(cls)
     _set(message, "__dict__", fields)
-    _set(message, "__pydantic_fields_set__", set(fields))
-    _set(message, "__pydantic_extra__", {})
-    _set(message, "__pydantic_private__", None)
+    _set_names(message, set(fields))
+    _set_extra(message, {})
+    _set_private(message, None)
     return message
 
 

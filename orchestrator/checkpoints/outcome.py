@@ -11,22 +11,26 @@ from contextlib import suppress
 class Outcome:
     """Set once. A fifth of what `concurrent.futures.Future` takes to make and to wait for."""
 
-    __slots__ = ("_error", "_lock", "_wakers", "is_set")
+    __slots__ = ("_error", "_is_set", "_lock", "_wakers")
 
     def __init__(self) -> None:
-        self.is_set = False
+        self._is_set = False
         self._error: Exception | None = None
         self._lock = threading.Lock()
         """Held until the outcome is set, by whoever waits for a moment afterwards."""
         self._lock.acquire()
         self._wakers: list[Callable[[], None]] = []
 
+    def is_set(self) -> bool:
+        """Whether the operation is over."""
+        return self._is_set
+
     def set(self, error: Exception | None = None) -> None:
         """Tell everyone who waits; a second call does nothing."""
-        if self.is_set:
+        if self._is_set:
             return
         self._error = error
-        self.is_set = True
+        self._is_set = True
         self._lock.release()
         self._wake()
 
@@ -37,12 +41,12 @@ class Outcome:
 
     def wait(self, seconds: float) -> None:
         """Wait until it is set, or the time is over."""
-        if not self.is_set and self._lock.acquire(timeout=seconds):
+        if not self._is_set and self._lock.acquire(timeout=seconds):
             self._lock.release()
 
     async def settle(self, seconds: float | None = None) -> None:
         """The same in an event loop. Cancelling the wait does not cancel the operation."""
-        if self.is_set:
+        if self.is_set():
             return
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
@@ -56,7 +60,7 @@ class Outcome:
                 loop.call_soon_threadsafe(wake)
 
         self._wakers.append(wake_soon)
-        if self.is_set:
+        if self.is_set():
             self._wake()
         timer = loop.call_later(seconds, wake) if seconds is not None else None
         try:

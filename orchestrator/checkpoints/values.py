@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from operator import attrgetter
 from sys import getrefcount
 from typing import Any, NamedTuple, TypeAlias
 
@@ -33,16 +32,25 @@ from orchestrator.checkpoints.elements import (
 from orchestrator.checkpoints.messages import (
     BARE,
     KINDS,
-    Master,
     bare,
     fresh,
     is_unchanged,
     judged,
-    master_from,
     master_of,
     message_from,
 )
-from orchestrator.checkpoints.primers import Primers
+from orchestrator.checkpoints.objects import (
+    NOTHING,
+    OURS,
+    Known,
+    Leaf,
+    Long,
+    Seen,
+    fields_of,
+    free_again,
+    unchanged,
+)
+from orchestrator.checkpoints.primers import Plains, Primers
 from orchestrator.checkpoints.rows import Row
 
 Tree: TypeAlias = "bytes | Element | list[Tree] | Long | dict[str, Tree] | Snapshot"
@@ -58,55 +66,6 @@ _LONG = 64
 """Items from which on a list is compared with the one before as a whole."""
 _LEAVES = 1 << 26
 """Bytes of decoded or unpacked elements that are kept, twice."""
-
-
-class Seen:
-    """An object that was stored or read, and what it was then."""
-
-    __slots__ = ("element", "fields", "item")
-
-    def __init__(self, item: Any, fields: dict[str, Any] | bytes | None, element: Element) -> None:
-        self.item = item
-        self.fields = fields
-        """Those that it had: as stored until they are asked for, None for what cannot change."""
-        self.element = element
-
-
-class Leaf:
-    """An element that was read or written: a message's fields, or the serialised bytes."""
-
-    __slots__ = ("content", "element", "seen")
-
-    def __init__(self, element: Element, content: Master | bytes) -> None:
-        self.element = element
-        self.content = content
-        self.seen: Seen | None = None
-        """The object that was handed out for it last."""
-
-
-class Known(NamedTuple):
-    """A long list of messages that was encoded lately; most of the next one is the same.
-
-    It holds no message itself: who reads counts their references.
-    """
-
-    ids: list[int]
-    fields: list[dict[str, Any]]
-    tree: Long
-
-
-class Long(list[Any]):
-    """The tree of a long list; its parts do not branch."""
-
-    __slots__ = ("items",)
-
-    def __init__(self, parts: list[Any], items: list[Any]) -> None:
-        super().__init__(parts)
-        self.items = items
-        """What the first of them are called in the file; of all of them once they are committed."""
-
-    def committed(self, items: list[Any]) -> None:
-        self.items = items
 
 
 class Snapshot:
@@ -156,8 +115,8 @@ class Values:
         return tree
 
     def _encode_long(self, serde: Serializer, items: list[Any]) -> Long:
-        known = self._lists.get(id(items[0])) or _NOTHING
-        same = _unchanged(known, items)
+        known = self._lists.get(id(items[0])) or NOTHING
+        same = unchanged(known, items)
         tree = Long(known.tree[:same] + self._encode_items(serde, items[same:]), known.tree.items[:same])
         ids, fields = known.ids[:same], known.fields[:same]
         for item in items[same:]:
@@ -196,7 +155,7 @@ class Values:
     def _encode_item(self, serde: Serializer, item: Any, inline: int) -> bytes | Element:
         found = self._seen.get(id(item))
         if found is not None and found.item is item:
-            fields = _fields_of(found)
+            fields = fields_of(found)
             if fields is None or is_unchanged(item, fields):
                 return found.element
         plain = typed(serde.dumps_typed(item))
@@ -266,7 +225,7 @@ class Values:
         element.number, element.body = number, WRITTEN
         self._leaves.put(number, Leaf(element, plain), len(plain))
 
-    def read(self, found: list[Row], plains: Iterable[tuple[bytes, bool]]) -> dict[int, Leaf]:
+    def read(self, found: list[Row], plains: Plains) -> dict[int, Leaf]:
         """Take in elements that were read; raises StorageError when one's bytes are not those written.
 
         Each comes with its bytes, and with whether they were compared with a checksum: `verify` compares
@@ -274,18 +233,19 @@ class Values:
         """
         leaves: dict[int, Leaf] = {}
         elements: dict[bytes, Element] = {}
-        known = self._known.get
-        size = 0
-        for (number, _, digest, _), (plain, is_checked) in zip(found, plains, strict=True):
+        known = self._known.get_all([row[2] for row in found])
+        # Written out, because this runs for every message of a first read.
+        for row, element, plain, is_checked in zip(
+            found, known, plains.contents, plains.checked, strict=True
+        ):
+            number, digest = row[0], row[2]
             if len(digest) != HASH_BYTES or not (is_checked or self._hash(plain) == digest):
                 raise damaged(f"element {number} is not what was written")
-            element = known(digest)
             if element is None or element.number is None:
                 elements[digest] = element = Element(digest, number)
             leaves[number] = Leaf(element, plain)
-            size += len(plain)
         self._known.put_all(elements, len(elements))
-        self._leaves.put_all(leaves, size)
+        self._leaves.put_all(leaves, sum(map(len, plains.contents)))
         return leaves
 
     def decode(self, serde: Serializer, leaves: Mapping[int, Leaf], numbers: Iterable[int]) -> Decoded:
@@ -298,27 +258,33 @@ class Values:
             self._seen = {}
         messages: dict[int, BaseMessage] = {}
         others: dict[int, Any] = {}
-        # Written out, because this runs for every message of every read.
+        # Written out, because this runs for every message of a first read.
         for number in numbers:
             leaf = leaves[number]
-            seen = leaf.seen
-            if (
-                seen is not None
-                and getrefcount(seen.item) == _OURS
-                and is_unchanged(seen.item, _fields_of(seen))
-            ):
-                message = messages[number] = seen.item
-                self._seen[id(message)] = seen
-                continue
+            item = leaf.item
+            if getrefcount(item) == OURS:
+                fields = leaf.fields if type(leaf.fields) is dict else fields_of(leaf)
+                if item.__dict__ == fields and not item.__pydantic_extra__:
+                    messages[number] = item
+                    self._seen[id(item)] = leaf
+                    continue
             content = leaf.content
-            found = message_from(content) if type(content) is bytes else None
+            found = message_from(content) if isinstance(content, bytes) else None
             if found is not None:
-                leaf.seen = self._seen[id(found)] = Seen(found, content, leaf.element)
+                leaf.item, leaf.fields = found, content  # type: ignore[assignment]
                 messages[number] = found
+                self._seen[id(found)] = leaf
                 continue
             value, is_message = self._decode(serde, leaf)
             (messages if is_message else others)[number] = value
         return Decoded(messages, others)
+
+    def again(self, leaves: list[Leaf]) -> list[BaseMessage] | None:
+        """The objects of the last time, when all of them can be used again; see `decode`."""
+        items = free_again(leaves)
+        if items is not None and self._seen.get(id(items[-1])) is not leaves[-1]:
+            self._seen.update(zip(map(id, items), leaves, strict=True))
+        return items
 
     def _decode(self, serde: Serializer, leaf: Leaf) -> tuple[Any, bool]:
         """What has to be judged by its class, or is no message."""
@@ -335,8 +301,8 @@ class Values:
         return value, True
 
     def _handed_out(self, leaf: Leaf, message: BaseMessage, fields: dict[str, Any]) -> BaseMessage:
-        leaf.seen = Seen(message, fields, leaf.element)
-        self._note(leaf.seen)
+        leaf.item, leaf.fields = message, fields
+        self._note(leaf)
         return message
 
 
@@ -345,36 +311,3 @@ class Decoded(NamedTuple):
 
     messages: dict[int, BaseMessage]
     others: dict[int, Any]
-
-
-_NOTHING = Known([], [], Long([], []))
-_extra, _dict = attrgetter("__pydantic_extra__"), attrgetter("__dict__")
-
-
-def _fields_of(seen: Seen) -> dict[str, Any] | None:
-    """What an object had when it was stored or read, taken from its bytes the first time."""
-    if type(seen.fields) is bytes:
-        master = master_from(seen.fields)
-        seen.fields = {} if master is None else master.fields
-    return seen.fields  # type: ignore[return-value]
-
-
-def _unchanged(known: Known, items: list[Any]) -> int:
-    """How many items at the start are those of a known list; 0 when one of them was changed.
-
-    Made of calls that go over the whole list at once: a loop in Python takes twice as long.
-    """
-    same = min(len(known.ids), len(items))
-    start = items[:same]
-    if list(map(id, start)) != known.ids[:same] or any(map(_extra, start)):
-        return 0
-    return same if list(map(_dict, start)) == known.fields[:same] else 0
-
-
-def _references() -> int:
-    """How many references an object has that is held as `decode` holds it, and by nobody else."""
-    seen = Seen(object(), None, Element(b""))
-    return getrefcount(seen.item)
-
-
-_OURS = _references()

@@ -54,7 +54,7 @@ class Writer:
             operation.done.wait(LINGER_SECONDS)
             if self._is_alone(operation):
                 operation.done.wait(ALONE_SECONDS)
-        if not operation.done.is_set:
+        if not operation.done.is_set():
             try:
                 self.flush(operation)
             except StorageError:
@@ -67,7 +67,7 @@ class Writer:
 
         What comes in the meantime may have somebody to wait for, so it is not taken unasked.
         """
-        while self._queue and not (only is not None and only.done.is_set):
+        while self._queue and not (only is not None and only.done.is_set()):
             self._commit(wait=True)
 
     # From event loops.
@@ -84,7 +84,7 @@ class Writer:
                 # Other conversations are at work, and have a checkpoint ready in this turn of the loop.
                 self._latest = operation.thread
                 await asyncio.sleep(0)
-            if not operation.done.is_set:
+            if not operation.done.is_set():
                 await self.aflush(operation)
             await operation.done.settle()
         except asyncio.CancelledError:
@@ -100,7 +100,7 @@ class Writer:
         """The same, giving way while another process or thread writes."""
         until = time.monotonic() + WAIT_SECONDS
         pause = 0.0003
-        while self._queue and not (only is not None and only.done.is_set):
+        while self._queue and not (only is not None and only.done.is_set()):
             try:
                 self._commit(wait=time.monotonic() > until)
             except Busy:
@@ -136,7 +136,7 @@ class Writer:
         self._queue.append(operation)
 
     def _is_alone(self, operation: Operation) -> bool:
-        return not operation.done.is_set and len(self._queue) < 2
+        return not operation.done.is_set() and len(self._queue) < 2
 
     def _withdraw(self, operation: Operation) -> None:
         with suppress(ValueError):
