@@ -34,13 +34,14 @@ class Outcome:
         self._lock.release()
         self._wake()
 
-    def check(self) -> None:
-        """Raise the error with which the operation ended, if any."""
+    def result(self) -> None:
+        """Wait until it is set, and raise the error with which the operation ended, if any."""
+        self.wait()
         if self._error is not None:
             raise self._error
 
-    def wait(self, seconds: float) -> None:
-        """Wait until it is set, or the time is over."""
+    def wait(self, seconds: float = -1) -> None:
+        """Wait until it is set, or the time is over; without a time, for as long as it takes."""
         if not self._is_set and self._lock.acquire(timeout=seconds):
             self._lock.release()
 

@@ -49,7 +49,7 @@ _GROWTH = 4
 _DEEPEST = 4
 """Primers that may have to be read for one element, each for the next."""
 _PRIMERS = 32
-_LEVEL = 5
+_LEVEL = 6
 _MARK = 4
 """Bytes that show how an element is packed: a primer's number below 2 million, and where a frame begins."""
 

@@ -60,7 +60,7 @@ class Writer:
             except StorageError:
                 self._withdraw(operation)
                 raise
-        operation.done.check()
+        operation.done.result()
 
     def flush(self, only: Operation | None = None) -> None:
         """Commit everything that waits, or until one operation is done; errors go to who waits for each.
@@ -94,7 +94,7 @@ class Writer:
         except StorageError:
             self._withdraw(operation)
             raise
-        operation.done.check()
+        operation.done.result()
 
     async def aflush(self, only: Operation | None = None) -> None:
         """The same, giving way while another process or thread writes."""
