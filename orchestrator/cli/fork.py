@@ -35,10 +35,9 @@ def fork(point: str, name: str, say: str | None, files: bool, **options: Any) ->
     with opened_runs(point, options["workspace"]) as (root, runs), held(runs, point) as found:
         if say is not None:
             Session(root, Options(model=options["model"])).check(say, found.run.id)
-        if name:
-            runs.branches.check_name(found.run.id, name)
+        begun = forking.begin(root, runs, found, name=name)
         moved = travel.to(root, runs, found) if files else None
-        made = forking.fork(root, runs, found, name=name)
+        made = forking.go_to(root, runs, begun, found)
     click.echo(f"{made.id}/{made.branch_name} starts at {found.name}", err=True)
     for line in travel.tell(moved) if moved else []:
         click.echo(line, err=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.branches import Branch
 from orchestrator.errors import OrcError, StorageError, UsageError
@@ -17,6 +18,9 @@ from orchestrator.runs import RESUMABLE, Run, Runs
 from orchestrator.settings import Retention
 from orchestrator.snapshots import Snapshots
 from orchestrator.storage import FOLDER, state_path
+
+if TYPE_CHECKING:
+    from orchestrator.checkpoints import Checkpointer
 
 DAY = 86_400.0
 _PARTS = ("events", "steps", "branches", "undos", "approvals")
@@ -99,27 +103,39 @@ def prune(root: Path, runs: Runs, doomed: Iterable[Run]) -> int:
     count = 0
     with saver_of(root) as saver:
         for run in doomed:
-            try:
-                with runs.lock(run.id):
-                    threads = runs.connection.execute(
-                        "select id from branches where run=? order by rowid desc", (run.id,)
-                    ).fetchall()
-                    for (thread,) in threads:
-                        saver.delete_thread(thread)
-                    _forget(runs.connection, run.id)
-            except UsageError:
-                continue
-            forget(root / FOLDER / "logs", run.id)
-            (root / FOLDER / "locks" / run.id).unlink(missing_ok=True)
-            count += 1
+            with suppress(UsageError):
+                _remove(root, runs, saver, run.id)
+                count += 1
     return count
 
 
+def remove(root: Path, runs: Runs, run: str) -> None:
+    """Remove one whole run, ended or not; raises UsageError when another process works on it."""
+    from orchestrator.checkpoints import saver_of  # noqa: PLC0415
+
+    with saver_of(root) as saver:
+        _remove(root, runs, saver, run)
+
+
+def _remove(root: Path, runs: Runs, saver: Checkpointer, run: str) -> None:
+    with runs.lock(run):
+        threads = runs.connection.execute("select id from branches where run=? order by rowid desc", (run,))
+        for (thread,) in threads.fetchall():
+            saver.delete_thread(thread)
+        _forget(runs.connection, run)
+    forget(root / FOLDER / "logs", run)
+    (root / FOLDER / "locks" / run).unlink(missing_ok=True)
+
+
 def gc(root: Path, runs: Runs) -> dict[str, int]:
-    """Free what nothing stands on any more; returns bytes by part. Raises StorageError while a run works."""
+    """Free what nothing stands on any more; returns bytes by part. The caller holds all runs.
+
+    Raises StorageError, and frees nothing, where the journal is damaged: its rows say what is needed.
+    """
     from orchestrator.checkpoints import saver_of  # noqa: PLC0415
 
     connection = runs.connection
+    _check_journal(connection)
     before = _size(state_path(root).parent.glob("state.db*"))
     alive = _alive(_all_branches(runs))
     with saver_of(root) as saver:
@@ -138,6 +154,18 @@ def gc(root: Path, runs: Runs) -> dict[str, int]:
     if (root / FOLDER / "snapshots").exists():
         freed["snapshots"] = Snapshots(root).keep_only(_needed_snapshots(connection))
     return freed
+
+
+def _check_journal(connection: sqlite3.Connection) -> None:
+    _needed_blobs(connection)
+    _needed_snapshots(connection)
+    for (run,) in connection.execute("select id from runs").fetchall():
+        broken = broken_links(connection, run)
+        if broken:
+            raise StorageError(
+                f"the journal is damaged ({broken[0]}), so what it needs is not known and nothing was freed; "
+                f"restore a backup or remove the run: `orc runs rm {run}`"
+            )
 
 
 def backup(runs: Runs, target: Path) -> int:
@@ -182,8 +210,17 @@ def export_file(root: Path, target: Path) -> int:
         raise UsageError(
             "this needs the package langgraph-checkpoint-sqlite: install it beside orc"
         ) from None
-    with saver_of(root) as saver, SqliteSaver.from_conn_string(str(target)) as other:
-        return export_to(saver, other)
+    try:
+        with saver_of(root) as saver, SqliteSaver.from_conn_string(str(target)) as other:
+            return export_to(saver, other)
+    except BaseException as error:
+        for ending in ("", "-wal", "-shm"):
+            Path(f"{target}{ending}").unlink(missing_ok=True)
+        if isinstance(error, sqlite3.Error):
+            raise StorageError(
+                f"cannot write {target}: {error}; free some space or name another place"
+            ) from None
+        raise
 
 
 def _alive(branches: list[Branch]) -> set[str]:

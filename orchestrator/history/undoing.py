@@ -58,12 +58,15 @@ def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = Fals
     run = runs.get(point.run.id)
     if what == "chat" and _is_end(runs, point):
         raise UsageError(f"{point.name} is where the conversation is already")
+    branch = runs.branches.get(run.branch)
+    forks = what != "files" and not _is_end(runs, point)
+    if forks:
+        branch = forking.begin(root, runs, point, stem="undo")
     applied = Applied("")
     if what != "chat" and way.edges:
         applied = travel.move(root, way.edges, force=force)
-    branch = runs.branches.get(run.branch)
-    if what != "files" and not _is_end(runs, point):
-        branch = forking.branch_off(root, runs, point, stem="undo")
+    if forks:
+        forking.show(root, runs, branch, point)
     record = {
         "point": point.name,
         "from": run.branch,
