@@ -24,6 +24,8 @@ APPLICATION_ID = 0x6F726331
 """`orc1` in ASCII: tells our file from other SQLite files."""
 CHECKPOINT_FORMAT = 3
 """The newest format of its checkpoints that this orc knows; `orchestrator.checkpoints` describes them."""
+WAIT_SECONDS = 30.0
+"""How long a write waits for other processes before it fails."""
 PAGE_BYTES = 2048
 """A commit writes whole pages: half of SQLite's usual size writes half as much for each small step."""
 
@@ -165,7 +167,9 @@ def open_state(root: Path) -> sqlite3.Connection:
     connection: sqlite3.Connection | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False
+        )
         _check_ours(connection)
         _check_known(connection)
         connection.execute(f"pragma page_size={PAGE_BYTES}")

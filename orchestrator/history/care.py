@@ -34,6 +34,7 @@ def verify(root: Path, runs: Runs) -> list[str]:
     found = [f"the file is damaged: {text}" for (text,) in connection.execute("pragma integrity_check")]
     found = [text for text in found if not text.endswith(": ok")]
     for (identifier,) in connection.execute("select id from runs").fetchall():
+        found += _told(partial(_unreachable, runs, identifier))
         found += broken_links(connection, identifier)
     for (digest,) in connection.execute("select digest from blobs").fetchall():
         found += _told(partial(_unreadable, connection, digest))
@@ -44,9 +45,7 @@ def verify(root: Path, runs: Runs) -> list[str]:
         for branch in _all_branches(runs):
             if branch.parent and not branch.removed and branch.id not in threads:
                 found.append(f"{branch.run}/{branch.name} has no checkpoints")
-    if (root / FOLDER / "snapshots").exists():
-        found += Snapshots(root).verify()
-    return found
+    return [*found, *_told(partial(_missing_snapshots, root, connection))]
 
 
 def stats(root: Path, runs: Runs) -> dict[str, int]:
@@ -175,11 +174,16 @@ def backup(runs: Runs, target: Path) -> int:
     try:
         runs.connection.execute("vacuum into ?", (str(target),))
         with closing(sqlite3.connect(target)) as copy:
-            if copy.execute("pragma integrity_check").fetchone()[0] != "ok":
-                raise StorageError(f"the copy in {target} is damaged; is the disk sound?")
+            is_sound = copy.execute("pragma integrity_check").fetchone()[0] == "ok"
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)
         raise StorageError(f"cannot write {target}: {error}; free some space or name another place") from None
+    if not is_sound:
+        target.unlink()
+        raise StorageError(
+            f"the copy in {target} was damaged and is removed: `orc db verify` says if the state file is; "
+            "if not, the disk is"
+        )
     return target.stat().st_size
 
 
@@ -254,6 +258,13 @@ def _missing_blobs(connection: sqlite3.Connection) -> list[str]:
     return [f"a recorded text ({digest}) is missing" for digest in needed - have]
 
 
+def _missing_snapshots(root: Path, connection: sqlite3.Connection) -> list[str]:
+    needed = _needed_snapshots(connection)
+    if (root / FOLDER / "snapshots").exists():
+        return Snapshots(root).verify(needed)
+    return [f"all {len(needed)} snapshots of the files are missing"] if needed else []
+
+
 def _needed_blobs(connection: sqlite3.Connection) -> set[str]:
     found: set[str] = set()
     for event in events_since(connection, 0.0, ("exchange",)):
@@ -268,6 +279,13 @@ def _needed_snapshots(connection: sqlite3.Connection) -> set[str]:
         value = event.fields
         found |= {str(value[name]) for name in ("id", "before", "after") if value.get(name)}
     return found
+
+
+def _unreachable(runs: Runs, run: str) -> None:
+    """Raise an error where a branch, or what it stands on, is lost."""
+    runs.get(run)
+    for branch in runs.branches.of(run):
+        runs.branches.lineage(branch)
 
 
 def _unreadable(connection: sqlite3.Connection, digest: str) -> None:

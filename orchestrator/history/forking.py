@@ -33,6 +33,7 @@ def begin(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "
         position = point.step.position if point.step else saver.position(branch.parent)
         saver.fork(branch.parent, branch.id, position)
     runs.branches.update(branch.id, position=position)
+    ready(root, runs, branch)
     return branch
 
 
@@ -53,9 +54,20 @@ def record(
     root: Path, runs: Runs, branch: Branch, kind: Literal["fork", "undo", "redo"], **fields: Any
 ) -> None:
     """Journal what a person did to a run, on the branch that it goes on with."""
-    journal = Journal(runs.connection, root, Place(branch.run, branch.turns, runs.branches.lineage(branch)))
+    journal = _journal(root, runs, branch)
     journal.write(kind, **fields)
     journal.close()
+
+
+def ready(root: Path, runs: Runs, branch: Branch) -> None:
+    """Raise what `record` would, where it can be known: files are not moved by what cannot be journalled."""
+    _journal(root, runs, branch).close()
+    runs.connection.execute("begin immediate")
+    runs.connection.execute("rollback")
+
+
+def _journal(root: Path, runs: Runs, branch: Branch) -> Journal:
+    return Journal(runs.connection, root, Place(branch.run, branch.turns, runs.branches.lineage(branch)))
 
 
 def _before_approval(runs: Runs, point: Point) -> Point:

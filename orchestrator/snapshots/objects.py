@@ -101,8 +101,7 @@ class Objects:
             return
         if pending.pop(_EMPTY_TREE, None):
             self._write_loose(_EMPTY_TREE, "tree", b"")
-        said = self.git("cat-file", "--batch-check", give="\n".join(pending).encode() + b"\n")
-        missing = [line.split()[0].decode() for line in said.splitlines() if line.endswith(b" missing")]
+        missing = self.missing(pending)
         if missing:
             self.git("index-pack", "--stdin", give=_pack([pending[name] for name in missing]))
 
@@ -201,6 +200,11 @@ class Objects:
         for place, _, files in os.walk(self.folder / "objects"):
             total += sum((Path(place) / file).stat().st_size for file in files)
         return total
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Those of some objects that are not on disk."""
+        said = self.git("cat-file", "--batch-check", give="".join(f"{name}\n" for name in names).encode())
+        return [line.split()[0].decode() for line in said.splitlines() if line.endswith(b" missing")]
 
     def check(self) -> list[str]:
         """What git finds wrong with the repository."""
