@@ -181,7 +181,7 @@ def open_state(root: Path) -> sqlite3.Connection:
             connection.close()
         if isinstance(error, StorageError):
             raise
-        raise StorageError(f"cannot use {path}: {error}; {_advice(error, path)}") from None
+        raise StorageError(f"cannot use {path}: {_said(error)}; {_advice(error, path)}") from None
     return connection
 
 
@@ -204,7 +204,13 @@ def explained(root: Path) -> Iterator[None]:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         # The second one is what a damaged file makes of a message of the first.
         path = state_path(root)
-        raise StorageError(f"cannot use {path}: {error}; {_advice(error, path)}") from None
+        raise StorageError(f"cannot use {path}: {_said(error)}; {_advice(error, path)}") from None
+
+
+def _said(error: Exception) -> str:
+    """What SQLite says, without all of a row that it cannot read."""
+    text = str(error)
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _check_ours(connection: sqlite3.Connection) -> None:
@@ -233,7 +239,7 @@ def too_new(what: str, version: int, known: int) -> StorageError:
     )
 
 
-_SIGNS_OF_DAMAGE = ("malformed", "no such table", "no such column")
+_SIGNS_OF_DAMAGE = ("malformed", "no such table", "no such column", "not decode", "already exists")
 
 
 def _advice(error: Exception, path: Path) -> str:

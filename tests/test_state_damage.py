@@ -160,3 +160,19 @@ def test_a_copy_of_a_damaged_file_is_not_taken_for_a_backup(desk: Desk, tmp_path
     assert (done.code, "orc db verify" in done.err) == (1, True), done
     assert not target.exists()
     assert "the file is damaged" in desk.orc("db", "verify").out
+
+
+def test_rows_and_tables_that_cannot_be_read_are_told_by_all_commands(desk: Desk) -> None:
+    run = branched(desk)
+    sql(desk.root, "update events set fields=cast(x'ff00' as text) where kind='tool_result'")
+    main = f"{run}/main"
+    commands = (["runs", "show", main], ["diff", main, run], ["audit", "export"])
+    shown = [desk.orc(*words) for words in commands]
+    verified = desk.orc("db", "verify")
+    assert [done.code for done in (*shown, verified)] == [1] * 4
+    assert all("it is damaged" in done.err for done in shown), shown
+    assert "not decode" in verified.out
+    sql(desk.root, "drop table spending", "drop table breakers")
+    for words in (["cost"], ["doctor"]):
+        done = desk.orc(*words)
+        assert (done.code, "Traceback" in done.err) == (1, False), (words, done)

@@ -28,23 +28,15 @@ _PARTS = ("events", "steps", "branches", "undos", "approvals")
 
 def verify(root: Path, runs: Runs) -> list[str]:
     """Everything that is wrong, a line each; reads the whole file, so it takes its time."""
-    from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
-
     connection = runs.connection
     found = [f"the file is damaged: {text}" for (text,) in connection.execute("pragma integrity_check")]
     found = [text for text in found if not text.endswith(": ok")]
     for (identifier,) in connection.execute("select id from runs").fetchall():
         found += _told(partial(_unreachable, runs, identifier))
-        found += broken_links(connection, identifier)
-    for (digest,) in connection.execute("select digest from blobs").fetchall():
-        found += _told(partial(_unreadable, connection, digest))
+        found += _told(partial(broken_links, connection, identifier))
+    found += _told(partial(_unreadable_blobs, connection))
     found += _told(partial(_missing_blobs, connection))
-    with saver_of(root) as saver:
-        found += saver.verify()
-        threads = set(saver.threads())
-        for branch in _all_branches(runs):
-            if branch.parent and not branch.removed and branch.id not in threads:
-                found.append(f"{branch.run}/{branch.name} has no checkpoints")
+    found += _told(partial(_in_checkpoints, root, runs))
     return [*found, *_told(partial(_missing_snapshots, root, connection))]
 
 
@@ -177,7 +169,12 @@ def backup(runs: Runs, target: Path) -> int:
             is_sound = copy.execute("pragma integrity_check").fetchone()[0] == "ok"
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {target}: {error}; free some space or name another place") from None
+        advice = (
+            "the state file is damaged, `orc db verify` tells more"
+            if "malformed" in str(error)
+            else "free some space or name another place"
+        )
+        raise StorageError(f"cannot write {target}: {error}; {advice}") from None
     if not is_sound:
         target.unlink()
         raise StorageError(
@@ -288,8 +285,28 @@ def _unreachable(runs: Runs, run: str) -> None:
         runs.branches.lineage(branch)
 
 
+def _unreadable_blobs(connection: sqlite3.Connection) -> list[str]:
+    digests = connection.execute("select digest from blobs").fetchall()
+    return [line for (digest,) in digests for line in _told(partial(_unreadable, connection, digest))]
+
+
 def _unreadable(connection: sqlite3.Connection, digest: str) -> None:
     kept(connection, digest)
+
+
+def _in_checkpoints(root: Path, runs: Runs) -> list[str]:
+    from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
+
+    with saver_of(root) as saver:
+        return [*saver.verify(), *_without_checkpoints(runs, set(saver.threads()))]
+
+
+def _without_checkpoints(runs: Runs, threads: set[str]) -> list[str]:
+    return [
+        f"{branch.run}/{branch.name} has no checkpoints"
+        for branch in _all_branches(runs)
+        if branch.parent and not branch.removed and branch.id not in threads
+    ]
 
 
 def _told(check: Callable[[], Iterable[str] | None]) -> list[str]:
@@ -297,6 +314,8 @@ def _told(check: Callable[[], Iterable[str] | None]) -> list[str]:
         return list(check() or ())
     except OrcError as error:
         return [str(error)]
+    except sqlite3.Error as error:
+        return [f"the file is damaged: {str(error)[:200]}"]
 
 
 def _size(paths: Iterable[Path]) -> int:
