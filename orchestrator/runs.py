@@ -105,14 +105,16 @@ class Runs:
 
     def get(self, identifier: str) -> Run:
         """One run by id, `RUN` or `RUN/BRANCH`; `r-` may be left out; raises UsageError with near matches."""
-        name, _, branch = identifier.partition("/")
+        if "@" in identifier:
+            raise UsageError(f"{identifier} names a step; here a RUN or RUN/BRANCH is wanted")
+        name, slash, branch = identifier.partition("/")
         wanted = name if name.startswith("r-") else f"r-{name}"
-        condition, values = ("b.name=?", [branch]) if branch else ("b.id=r.branch", [])
+        condition, values = ("b.name=?", [branch]) if slash else ("b.id=r.branch", [])
         row = self.connection.execute(f"{_SELECT} where r.id=? and {condition}", [wanted, *values]).fetchone()
         if row:
             return self._run(row)
         names = [name for (name,) in self.connection.execute("select id from runs order by updated desc")]
-        if wanted in names and branch:
+        if wanted in names and slash:
             self.branches.named(wanted, branch)
         if wanted in names:
             raise StorageError(

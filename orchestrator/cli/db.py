@@ -58,7 +58,7 @@ def stats(as_json: bool) -> None:
 
 @db.command()
 @click.option("--days", type=float, help="Remove ended runs that were not worked on for so long.")
-@click.option("--keep", type=click.IntRange(1), help="Keep so many of the newest runs.")
+@click.option("--keep", type=click.IntRange(1, 1_000_000), help="Keep so many of the newest runs.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
 def prune(days: float | None, keep: int | None, dry_run: bool) -> None:
     """Remove ended runs for good; by default those that `retention:` in the settings does not keep."""
@@ -66,8 +66,8 @@ def prune(days: float | None, keep: int | None, dry_run: bool) -> None:
     from orchestrator.settings import Retention  # noqa: PLC0415
     from orchestrator.workspace.layers import load_settings  # noqa: PLC0415
 
-    if days is not None and days <= 0:
-        raise UsageError(f"--days must be more than 0 (got {days:g})")
+    if days is not None and not 0 < days <= 36_500:
+        raise UsageError(f"--days must be more than 0 and at most 36500 (got {days:g})")
     with opened_runs() as (root, runs):
         given = Retention(days=days, runs=keep)
         retention = given if days or keep else load_settings(root).retention

@@ -27,7 +27,14 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("-n", "--number", default=20, show_default=True, help="How many, newest first.")
+@click.option(
+    "-n",
+    "--number",
+    type=click.IntRange(1, 1_000_000),
+    default=20,
+    show_default=True,
+    help="How many, newest first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each run.")
 def list_runs(number: int, as_json: bool) -> None:
     """List the newest runs of this workspace."""

@@ -40,6 +40,8 @@ def undo(run_id: str | None, point: str | None, files: bool, chat: bool, **optio
 
     if files and chat:
         raise UsageError("--files and --chat exclude each other; without both, both are undone")
+    if point is None and run_id is not None and "@" in run_id:
+        raise UsageError(f"{run_id} names a step: `orc undo --to {run_id}` goes back there")
     what: What = "files" if files else "chat" if chat else "both"
     with opened_runs(run_id) as (root, runs), held(runs, _named(runs, run_id, point)) as end:
         if point is None:
