@@ -186,6 +186,7 @@ def test_an_unknown_point_gets_near_matches(desk: Desk, point: str, told: str) -
         ("redo {run}@3", "names a step"),
         ("runs show {run}@turn", "names a step"),
         ("fork {run}/", "has no branch ''"),
+        ("switch {run}@3 --files", "orc fork {run}@3"),
         ("db prune --days nan", "at most 36500"),
         ("db prune --keep 9999999999999999999999", "is not in the range"),
         ("runs list -n 99999999999999999999", "is not in the range"),
@@ -301,3 +302,20 @@ def test_a_fork_without_a_request_is_one_json_object(desk: Desk) -> None:
     run = turn.outcome.run
     done = desk.orc("fork", f"{run}@think", "--json")
     assert json.loads(done.out) == {"run": run, "branch": "try-1", "point": f"{run}/main@9"}
+
+
+def test_what_a_switch_did_is_one_json_object(desk: Desk) -> None:
+    turn = desk.work("@coder write a", [Call("write_file", path="a", content="1"), Say("wrote a")])
+    assert turn.outcome is not None
+    run = turn.outcome.run
+    forked = json.loads(desk.orc("fork", f"{run}@turn", "--files", "--json").out)
+    assert (forked["branch"], forked["actions"]) == ("try-1", [{"path": "a", "verb": "delete"}])
+    switched = json.loads(desk.orc("switch", f"{run}/main", "--files", "--json").out)
+    assert switched == {
+        "run": run,
+        "branch": "main",
+        "actions": [{"path": "a", "verb": "create"}],
+        "conflicts": [],
+        "notes": [],
+        "outside": [],
+    }

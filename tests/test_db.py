@@ -309,3 +309,23 @@ def test_an_export_that_fails_leaves_no_file(desk: Desk, tmp_path: Path) -> None
     assert done.code == 1
     assert "damaged" in done.err
     assert not list(tmp_path.glob("x.db*"))
+
+
+def test_care_of_the_file_is_told_in_json(desk: Desk, tmp_path: Path) -> None:
+    run = worked(desk)
+    told = [
+        json.loads(desk.orc("db", *words.split(), "--json").out)
+        for words in (
+            f"backup {tmp_path}/copy.db",
+            f"export {tmp_path}/other.db",
+            "prune --days 0.0000001 --dry-run",
+            "prune --days 0.0000001",
+            "gc",
+            f"import {tmp_path}/other.db",
+        )
+    ]
+    backup, exported, would, did, freed, imported = told
+    assert backup == {"file": f"{tmp_path}/copy.db", "bytes": (tmp_path / "copy.db").stat().st_size}
+    assert (would, did) == ({"runs": [run], "dry_run": True}, {"runs": [run], "dry_run": False})
+    assert freed["file_bytes"] > 0
+    assert imported["checkpoints"] == exported["checkpoints"] > 0

@@ -26,7 +26,7 @@ LONGEST_LINE = 16 * 1024 * 1024
 """Bytes of one line of input that are read; the rest of a longer one is skipped."""
 
 
-@click.group()
+@click.group(epilog='\b\nExamples:\n  orc policy check "rm -rf build"\n  orc policy rejudge --since 30d\n')
 @click.pass_context
 def policy(ctx: click.Context) -> None:
     """Explain, test and re-judge what commands may do."""

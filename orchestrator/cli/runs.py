@@ -26,7 +26,7 @@ def runs() -> None:
     """List runs, show what they did, and remove them."""
 
 
-@runs.command("list")
+@runs.command("list", epilog="\b\nExamples:\n  orc runs list\n  orc runs list -n 5 --json\n")
 @click.option(
     "-n",
     "--number",
@@ -58,7 +58,7 @@ def list_runs(number: int, as_json: bool) -> None:
         )
 
 
-@runs.command()
+@runs.command(epilog="\b\nExamples:\n  orc runs show r-7f3a\n  orc runs show r-7f3a/try-1 --json\n")
 @click.argument("run_id", metavar="RUN")
 @click.option("--json", "as_json", is_flag=True, help="Every event as a JSON line.")
 def show(run_id: str, as_json: bool) -> None:
@@ -70,7 +70,7 @@ def show(run_id: str, as_json: bool) -> None:
         show_run(index, index.get(run_id), as_json=as_json)
 
 
-@runs.command("rm")
+@runs.command("rm", epilog="\b\nExamples:\n  orc runs rm r-7f3a\n  orc runs rm r-7f3a r-81c0\n")
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
 def remove(names: tuple[str, ...]) -> None:
     """Remove whole RUNs for good: their branches, steps and logs. The files of the workspace stay."""

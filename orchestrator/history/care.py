@@ -84,20 +84,20 @@ def prunable(runs: Runs, retention: Retention, now: float) -> list[Run]:
     return list(reversed(found.values()))
 
 
-def prune(root: Path, runs: Runs, doomed: Iterable[Run]) -> int:
-    """Remove whole runs, with their branches, checkpoints and logs; returns how many. Then `gc` frees space.
+def prune(root: Path, runs: Runs, doomed: Iterable[Run]) -> list[Run]:
+    """Remove whole runs, with their branches, checkpoints and logs; returns them. Then `gc` frees space.
 
     A run that another process works on is left alone.
     """
     from orchestrator.checkpoints import saver_of  # noqa: PLC0415
 
-    count = 0
+    removed = []
     with saver_of(root) as saver:
         for run in doomed:
             with suppress(UsageError):
                 _remove(root, runs, saver, run.id)
-                count += 1
-    return count
+                removed.append(run)
+    return removed
 
 
 def remove(root: Path, runs: Runs, run: str) -> None:
