@@ -25,11 +25,11 @@ from typing import Protocol, TypeVar
 
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.errors import StorageError
-from orchestrator.storage import APPLICATION_ID, PAGE_BYTES
+from orchestrator.storage import APPLICATION_ID, CHECKPOINT_FORMAT, PAGE_BYTES, too_new
 
 T = TypeVar("T")
 
-FORMAT = 3
+FORMAT = CHECKPOINT_FORMAT
 """1: before primers. 2: before checksums of steps and bare messages. Such a file is read as it is, and
 becomes one of this format when it is written to."""
 WAIT_SECONDS = 30.0
@@ -86,7 +86,7 @@ class Busy(Exception):
 def explained(error: Exception, path: Path | str) -> StorageError:
     """What the user reads instead of SQLite's words."""
     text = str(error)
-    if "not a database" in text or "malformed" in text or "encrypted" in text:
+    if any(sign in text for sign in ("not a database", "malformed", "encrypted", "no such table")):
         advice = "it is damaged or no file of orc; move it away or restore a backup"
     elif "readonly" in text or "read-only" in text:
         advice = "make the file and its folder writable, then run the same command again"
@@ -315,8 +315,5 @@ def _format(connection: sqlite3.Connection, path: Path | str) -> int | None:
     if type(found) is not int or found < 1:
         raise StorageError(f"{path} does not say which format its checkpoints have; restore a backup")
     if found > FORMAT:
-        raise StorageError(
-            f"the checkpoints in {path} have format {found}, this orc knows up to {FORMAT}; "
-            "update orc (`uv tool upgrade orc-orchestrator`) to open them"
-        )
+        raise too_new(f"the checkpoints in {path} have", found, FORMAT)
     return found
