@@ -323,15 +323,15 @@ class Caller:
         return answer
 
     def _options(self, line: Line, question: Question) -> dict[str, Any]:
-        """Options of the request; some go in as `extra_body` so that the SDK does not act on them."""
+        """Options of the request, as `extra_body`: the SDK does not act on them, nor copy every schema."""
         swapped = "max_tokens" in self._refused
         limit = "max_completion_tokens" if line.endpoint.is_public or swapped else "max_tokens"
-        body: dict[str, Any] = {limit: question.max_tokens}
+        body: dict[str, Any] = {**question.options, limit: question.max_tokens}
         if question.response_format:
             body["response_format"] = dict(question.response_format)
         if "temperature" not in self._refused:
             body["temperature"] = question.temperature
-        return {**question.options, "extra_body": body, "stream_usage": "stream_options" not in self._refused}
+        return {"extra_body": body, "stream_usage": "stream_options" not in self._refused}
 
     def _limits(self, question: Question) -> Timeouts:
         limits = self.settings.timeouts

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import openai
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
 
@@ -31,6 +32,15 @@ WIRE_ERRORS: tuple[type[Exception], ...] = (
 
 class StreamedChat(ChatOpenAI):
     """Reads chunks of servers that leave parts of the format out, and keeps llama.cpp's timings."""
+
+    def _get_request_payload(
+        self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        payload = super()._get_request_payload(input_, stop=stop, **kwargs)
+        # The SDK would hold every field of every message against its types: a fifth of a call's time.
+        payload["extra_body"] = {**payload.get("extra_body", {}), "messages": payload["messages"]}
+        payload["messages"] = []
+        return payload
 
     def _convert_chunk_to_generation_chunk(
         self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
