@@ -237,8 +237,8 @@ class Ledger:
         """Tokens of a turn's requests and answers, without calls that are under way."""
         into, out = self.connection.execute(
             "select total(input_tokens), total(output_tokens) from spending "
-            "where branch=? and turn=? and state='spent'",
-            (who.line, who.turn),
+            "where run=? and branch=? and turn=? and state='spent'",
+            (who.run, who.line, who.turn),
         ).fetchone()
         return int(into), int(out)
 
