@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -221,27 +224,65 @@ def test_cost_is_added_up_over_all_workspaces(desk: Desk, other: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "here", "everywhere"), [({"usd": 1}, 2, 1), ({"user": {"usd": 1}}, 1, 2), ({}, 1, 1)]
+    ("limits", "names"),
+    [
+        ({"usd": 1}, ["state.db-wal"]),
+        ({"user": {"usd": 1}}, ["spending.db-wal"]),
+        ({"tokens": 1000}, []),
+    ],
 )
 def test_what_is_set_aside_under_a_cap_of_dollars_is_on_the_disk_before_the_call(
-    desk: Desk, limits: dict[str, Any], here: int, everywhere: int
+    desk: Desk, limits: dict[str, Any], names: list[str]
 ) -> None:
-    """2 is what SQLite says where a commit waits for the disk."""
+    synced: list[int] = []
+    desk.patch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     connection = open_state(desk.root)
     journal = Journal(connection, desk.root, Place("r-1", 1))
     shared = open_shared(desk.root)
-    ledger = Ledger(connection, shared=shared)
-    budget = Budget(Limits.model_validate(limits), ledger, Who("r-1", 1, "anna"))
+    budget = Budget(Limits.model_validate(limits), Ledger(connection, shared=shared), Who("r-1", 1, "anna"))
     journal.write("note", text="this one need not be")
     held = budget.reserve(Wish(10, 0, 500), "m")
-    modes = [each.execute("pragma synchronous").fetchone()[0] for each in (connection, shared.connection)]
-    assert modes == [here, everywhere]
+    folders = {"state.db-wal": desk.root / ".orc", "spending.db-wal": shared_path().parent}
+    assert synced == [(folders[name] / name).stat().st_ino for name in names]
     budget.settle(held, Amount(model_calls=1, tokens=10, nano=500), (10, 0))
-    journal.write("answer", text="this one has to be")
-    assert connection.execute("pragma synchronous").fetchone()[0] == 2
     shared.close()
     journal.close()
     connection.close()
+
+
+CAPPED = {"limits": {"usd": 1, "user": {"usd": 1}}}
+
+
+def test_a_request_leaves_when_the_disk_has_what_was_set_aside(desk: Desk, other: Desk) -> None:
+    ended: list[float] = []
+    sync = os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.1)
+        sync(descriptor)
+        ended.append(time.monotonic())
+
+    desk.patch.setattr(os, "fdatasync", slow)
+    desk.settings(CAPPED)
+    turn = desk.work("@coder list", [Call("list_files"), Say("nothing")], model={})
+    assert turn.answer == "nothing"
+    first, second = turn.requests
+    assert len(ended) == 4  # two calls, two files
+    assert ended[1] < first.at < ended[2] < ended[3] < second.at
+
+
+def test_a_disk_that_refuses_what_was_set_aside_ends_the_run_before_the_call(desk: Desk, other: Desk) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    desk.patch.setattr(os, "fdatasync", full)
+    desk.settings(CAPPED)
+    turn = desk.work("@coder list", [Say("never")], model={})
+    assert isinstance(turn.error, StorageError)
+    assert "cannot write the budget" in str(turn.error)
+    assert turn.requests == []
+    with closing(open_state(desk.root)) as connection:
+        assert connection.execute("select state, nano from spending").fetchall() == [("released", 0)]
 
 
 def test_two_threads_have_the_shared_ledger_each_for_itself(desk: Desk) -> None:

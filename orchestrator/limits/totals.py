@@ -23,6 +23,16 @@ class Totals:
         self.connection = connection
         self._name = name
         """How the file is called in an error."""
+        self._log: str | None = None
+
+    @property
+    def log(self) -> str:
+        """The file that a commit is written to; empty where it is none of its own."""
+        if self._log is None:
+            mode = self.connection.execute("pragma journal_mode").fetchone()[0]
+            path = self.connection.execute("pragma database_list").fetchone()[2]
+            self._log = f"{path}-wal" if path and mode == "wal" else ""
+        return self._log
 
     def of(self, keys: Sequence[str]) -> dict[str, Amount]:
         """What scopes have used, reservations included; those that used nothing may be missing."""

@@ -17,11 +17,11 @@ from langchain_core.messages import AIMessage
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from orchestrator.breaker import FAILURES, Breakers, Resting
-from orchestrator.errors import ModelNonsense, ModelRejected, ModelUnreachable
+from orchestrator.errors import ModelNonsense, ModelRejected, ModelUnreachable, OrcError
 from orchestrator.llm.base import Hold, Meter, OnRetry, OnText, OnUsage, Usage
 from orchestrator.llm.counted import Bound, Counted
 from orchestrator.llm.endpoint import Endpoint, Front, endpoint_of
-from orchestrator.llm.faults import Failed, Fault, LimitPassed, Patience, connect_limit, fault_of
+from orchestrator.llm.faults import Failed, Fault, LimitPassed, Patience, causes, connect_limit, fault_of
 from orchestrator.llm.pacing import Received, paced
 from orchestrator.llm.question import Question
 from orchestrator.llm.shown import Shown
@@ -259,9 +259,10 @@ class Caller:
                 self._refused.add(option)
 
     async def _once(self, line: Line, question: Question, attempts: Attempts) -> AIMessage:
-        from orchestrator.llm.client import WIRE_ERRORS  # noqa: PLC0415
+        from orchestrator.llm.client import BEFORE_SENDING, WIRE_ERRORS  # noqa: PLC0415
 
         shown, hold = attempts.shown, attempts.hold
+        BEFORE_SENDING.set(hold.safe if hold else None)
         if shown:
             shown.restart()
         if hold:
@@ -341,6 +342,9 @@ class Caller:
         return limits.model_copy(update={"first_token": limits.first_token + question.prompt_tokens / 30})
 
     def _fault(self, error: BaseException, line: Line) -> Fault:
+        """What an exception of the wire means; raises what is no fault of the wire."""
+        if ours := next((cause for cause in causes(error) if isinstance(cause, OrcError)), None):
+            raise ours from None
         if connect_limit(error):
             error = LimitPassed("connect", self.settings.timeouts.connect)
         return fault_of(error, line.endpoint.host, self.settings.api_key_env, self.patience.clock())

@@ -5,6 +5,8 @@ Importing this module takes about a second, so it is imported at the first reque
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import httpx2
@@ -28,6 +30,15 @@ WIRE_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     AttributeError,
 )
+
+
+BEFORE_SENDING: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("before_sending", default=None)
+"""What a request waits for when it is ready to go; an error of ours that it raises is in the causes."""
+
+
+async def _wait(_: httpx2.Request) -> None:
+    if before := BEFORE_SENDING.get():
+        await before()
 
 
 class StreamedChat(ChatOpenAI):
@@ -101,7 +112,10 @@ def connect(
     http = httpx2.AsyncClient(
         timeout=httpx2.Timeout(timeouts.total, connect=timeouts.connect),
         limits=httpx2.Limits(max_keepalive_connections=kept, max_connections=100),
-        event_hooks={"response": [*([telling(wire.heard)] if wire.heard else []), _look_at]},
+        event_hooks={
+            "request": [_wait],
+            "response": [*([telling(wire.heard)] if wire.heard else []), _look_at],
+        },
         # What is recorded is recorded as text.
         headers={"accept-encoding": "identity"},
         transport=wire.served,
