@@ -21,20 +21,31 @@ _LOSS = (
 )
 _SHIP = "deploy|publish|release|migrate|provision|upload"
 _OUT = f"{_SHIP}|push|send|apply|promote|submit|mail|broadcast|sync|export-secret-keys?"
-_ACTION = re.compile(rf"([\w.]+[:.])?(?:{_LOSS}|{_OUT})(?:[:_-](?!demo)[\w:-]+)?", re.IGNORECASE)
+_ACTION = re.compile(
+    rf"([\w.]+[:.])?(?:{_LOSS}|{_OUT})(?:[:_-](?!demo)[\w:-]+)?|(?!no|pre|post|un|test)\w+[-_/:](?:{_ORDER}|kill|expunge)",
+    re.IGNORECASE,
+)
 _OPTION = re.compile(
-    rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|overwrite|factory-reset|full-refresh|replace|in-?place|export-secret-keys?|nodeps)"
-    r"(?:[-=](?!n?o?-?dry|=false)\S*)?"
-    r"|--(?:force|reset|rm|clean|restore|rollback|no-preserve-root|yes-i-really-\S*)(?:-all)?",
+    rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|expunge|empty|shutdown|overwrite|factory-reset|full-refresh|replace|in-?place|export-secret-keys?|nodeps)"
+    r"(?:\d|[-=](?!n?o?-?dry|=false|on-|at-|after|others|when|if)\S*)?"
+    r"|--(?:force|reset|rm|clean|restore|rollback|no-preserve-root|yes-i-really-\S*)(?:-all)?|--(?:rm|clear|stop)-(?!on|at|after)\S+",
     re.IGNORECASE,
 )
 _ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-]+)?", re.IGNORECASE)
 _QUESTION = re.compile(
     r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
     r"|logs?|tail|top|ping|whoami|inspect|explain|history|stats?|usage|lookup|query|count|find|verify|health|events?|print"
+    r"|dominfo|about|[\w-]+-info|\w*-status|list\w+|getall|isready|repoquery|provides|whatprovides"
     r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man|analy[sz]e|report|monitor|presign|df|du|audit|trace|graph|scan)(?:[-_:].*)?",
     re.IGNORECASE,
 )
+_NOUNS = re.compile(
+    r"certificates|services|nodes|members|peers|endpoints|users|roles|policies|images|containers|pods|clusters|regions|zones"
+    r"|snapshots|revisions|releases|instances|ps|size|topics|queues|streams|keys|tables|tokens|devices|networks|volumes|apps|addons|domains|certs|buckets|projects"
+    r"|accounts|orgs|teams|repos|sites|functions|plugins|records|templates|stacks|servers|droplets|vms|jobs|runs|builds"
+    r"|deployments|environments|envs|sessions|tasks|timers|units|mounts|interfaces|routes|rules|models|datasets|pipelines"
+)
+"""What a command shows that says no more than their name."""
 _THING = re.compile(r"logs?|versions?|events?|health|metrics|stats?|history|usage", re.IGNORECASE)
 _CHANGES = re.compile(
     rf"(?:.*[-_:.])?(?:{_LOSS}|{_OUT}|set|put|update|create|add|modify|edit|patch|scale|rename|move|mv|cp|copy|import|attach"
@@ -42,7 +53,8 @@ _CHANGES = re.compile(
     r"|unlock|join|leave|fail|resize|replace|merge|approve|cancel|close|transfer|tag|label)(?:[-_:.].*)?",
     re.IGNORECASE,
 )
-_NAME = re.compile(rf"(?i)(?:^|[-_.])(?:{_ORDER}|{_UNDO}|{_SHIP})(?:$|[-_.])")
+_BY_NAME = _UNDO.replace("|format", "|format[-_](?:disk|drive|usb|sd|partition)s?")
+_NAME = re.compile(rf"(?i)(?:^|[-_.])(?:{_ORDER}|{_BY_NAME}|{_SHIP})(?:$|[-_.])")
 _VERSION = re.compile(r"rm[-_](?:old|new|copy|bak|orig|v?\d+)")
 """An earlier or later form of a program of that name."""
 _ASKS = {
@@ -50,6 +62,10 @@ _ASKS = {
     "--version",
     "--dry-run",
     "--dryrun",
+    "--dry_run",
+    "--preview-only",
+    "--noop",
+    "--why-run",
     "--check",
     "--list",
     "--whatif",
@@ -83,13 +99,29 @@ def only_asks(arguments: list[str]) -> bool:
     if (_ASKS | {"--test", "--describe", "--status", "--show"}) & set(arguments):
         return True
     asked = next((at for at, word in enumerate(words) if _QUESTION.fullmatch(word)), None)
-    if asked is None or any(map(_OPTION.fullmatch, arguments)):
+    if any(map(_OPTION.fullmatch, arguments)):
         return False
+    if asked is None:
+        is_noun = bool(words) and words[-1] == arguments[-1] and bool(_NOUNS.fullmatch(words[-1]))
+        return is_noun and not any(map(_CHANGES.fullmatch, words))
     if words[asked] == "help":
         return True
     # `logs`, `versions` and the like may also be the thing that the next word does something to.
     before = words[: asked + 2 if _THING.fullmatch(words[asked]) else asked]
     return not any(_CHANGES.fullmatch(word) for word in before if word != words[asked])
+
+
+_ASKING_NAME = re.compile(
+    r"(?:ls|list|show|get)[a-z-]*|[\w.-]*(?:search|stats?|status|info|list|top|view|lookup|query|whoami)"
+)
+
+
+def name_asks(name: str, arguments: list[str]) -> bool:
+    """Whether a program is called after a question, and its arguments say nothing else."""
+    return bool(_ASKING_NAME.fullmatch(name)) and not speaks_of_loss(arguments)
+
+
+_ASIDE = frozenset(["is", "test", "check", "has", "non", "no", "on", "pre", "post"])
 
 
 def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = False) -> bool:
@@ -101,7 +133,16 @@ def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = Fals
         words = re.split(r"[-_]", name.lower())
         nouns = {"report", "log", "list", "check", "test", "plan"}
         verbs = words[-1:] if words[-1] in nouns else words
-        return any(re.fullmatch(_ORDER + "|prune|reset|cleanup", word) for word in verbs)
+        if words[0] in {"test", "tests", "check", "spec", "is", "has"} or name.endswith((
+            "doc",
+            "lint",
+            "-help",
+        )):
+            return False
+        ends = "|stop|kill|empty" if len(words) == 2 and words[0] not in _ASIDE else ""
+        return any(re.fullmatch(_ORDER + "|prune|reset|cleanup", word) for word in verbs) or bool(
+            ends and re.fullmatch(ends[1:], words[-1])
+        )
     name = re.sub(r"\.\w+$", "", posixpath.basename(path))
     if _VERSION.fullmatch(name) or re.search(r"(?:^|[-_./])(?:tests?|specs?)(?:$|[-_./])", path):
         return False

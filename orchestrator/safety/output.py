@@ -29,8 +29,8 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
         return "/tmp/tmp.unnamed"  # noqa: S108 - a place, not a file of ours
     if (name in _PRINTERS and "-m" not in arguments) or name in {"which", "command"}:
         return _code_output(arguments) if name in _PRINTERS else _place(name, arguments)
-    if name == "cat":
-        return _cat(arguments, given, scene)
+    if name in {"cat", "ls"}:
+        return _cat(arguments, given, scene) if name == "cat" else _names(arguments)
     if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"} or argv == ["exec"]:
         return ""
     if given is None and arguments:
@@ -133,6 +133,12 @@ def _printf(arguments: list[str]) -> str | None:
                 1:
             ]
     return text.replace("\5", "%")
+
+
+def _names(arguments: list[str]) -> str | None:
+    """What `ls -d` prints: its own arguments."""
+    is_plain = arguments[:1] and re.fullmatch(r"-[d1]*d[d1]*", arguments[0])
+    return "".join(f"{item}\n" for item in arguments[1:]) or None if is_plain else None
 
 
 def _cat(arguments: list[str], given: str | None, scene: Scene) -> str | None:

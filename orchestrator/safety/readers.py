@@ -8,7 +8,7 @@ from itertools import pairwise
 from orchestrator.safety.rulebook import Book, Reader, begins, has, operands
 
 _SED_QUERY = re.compile(
-    r"(?:[\d$]+(?:,[\d$+~]+)?|/[^/]*/(?:,/[^/]*/)?)?!?\s*(?:[pdq=nNhHgGxD]|s([/|#,:@])(?:(?!\1).)*\1(?:(?!\1).)*\1[gpiI\d]*)?"
+    r"(?:(?:[\d$]+|/[^/]*/)(?:,(?:[\d$+~]+|/[^/]*/))?)?!?\s*(?:[pdq=nNhHgGxD]|s([/|#,:@])(?:(?!\1).)*\1(?:(?!\1).)*\1[gpiI\d]*)?"
 )
 
 
@@ -40,7 +40,7 @@ def asks_only(name: str, arguments: list[str], book: Book) -> bool:
 
 
 def _holds(reader: Reader, name: str, arguments: list[str], book: Book) -> bool:
-    if any(has(option, arguments) for option in reader.never):
+    if any(has(option, arguments) or _attached(option, arguments) for option in reader.never):
         return False
     if reader.any and not any(has(option, arguments) for option in reader.any):
         return False
@@ -50,6 +50,11 @@ def _holds(reader: Reader, name: str, arguments: list[str], book: Book) -> bool:
     if reader.words == ("--version",):
         return arguments == ["--version"]
     return not reader.words or begins(found, reader.words)
+
+
+def _attached(option: str, arguments: list[str]) -> bool:
+    """Whether a letter was given with its value behind it, such as `-Ocat`."""
+    return bool(re.fullmatch("-[A-Z]", option)) and any(item.startswith(option) for item in arguments)
 
 
 def _filters(name: str, arguments: list[str]) -> bool:

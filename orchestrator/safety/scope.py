@@ -88,6 +88,9 @@ def scope(text: str, scene: Scene) -> Scope:
     path = absolute(text, scene)
     if UNKNOWN in path:
         known = path.split(UNKNOWN)[0]
+        guess = scope(path.replace(UNKNOWN, "x"), scene) if len(known) > 1 else Scope.UNKNOWN
+        if guess in {Scope.SYSTEM, Scope.DEVICE, Scope.VITAL}:
+            return guess
         return Scope.VITAL if known == "/" and path[1:] in {UNKNOWN + "/*", UNKNOWN + "*"} else Scope.UNKNOWN
     root = scene.root.rstrip("/")
     glob = re.search(r"[*?\[]", path)

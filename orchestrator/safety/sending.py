@@ -41,6 +41,9 @@ def network(examiner: Examiner, name: str, invocation: Invocation, subject: str)
             "database.script", Level.ASK, "runs statements that are not known before they run", subject
         )
     argv = invocation.argv[1:]
+    if queries.tells_more(name, argv, invocation.given) and "-readonly" not in argv:
+        why = "runs a statement that is not known to be a query"
+        examiner.add("database.statement", Level.ASK, why, subject)
     if reaching.reaches(name, argv, examiner.book) and not reaching.stays_here(argv):
         examiner.reaches.append(subject)
     is_sender = name == "ssh" or (name == "openssl" and "s_client" in argv)

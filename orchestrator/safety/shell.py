@@ -71,8 +71,20 @@ _SERVICES = (
     "queues.",
 )
 """Rules that look for a word among all arguments: a subcommand that only reads is the better sign."""
-_ASKABLE = ("build.", "packages.", "queues", "disk.format", "fleet.", "accounts", "keys.", "database.")
+_ASKABLE = (
+    "build.",
+    "project.cleans",
+    "packages.",
+    "queues",
+    "disk.format",
+    "fleet.",
+    "accounts",
+    "keys.",
+    "database.",
+)
 """Rules that do not hold where an option makes the command a question."""
+_LOOKING = frozenset(["help", "view", "show", "status", "info", "list", "ls", "cat", "search"])
+"""First words that ask, whatever the next is called."""
 _CARRIERS = {"machine.editors"}
 """Rules of programs that pass their arguments on to a shell."""
 
@@ -210,10 +222,26 @@ class Examiner:
         known |= self.effects(name, invocation, subject)
         asks = queries.only_queries(name, argv[1:], invocation.given)
         known |= sending.network(self, name, invocation, subject)
+        known |= self.ruled(name, invocation, subject, asks=asks)
+        unfamiliar.told_to_delete(self, argv[1:], self.findings[before:], subject)
+        if not known and asks:
+            self.inspects = False
+        elif not known and not (plain and self.reads(name, invocation)):
+            unfamiliar.judge(self, argv, scene, subject)
+        fresh = self.findings[before:]
+        if not carries and any(item.level >= Level.REVIEW or item.rule in _CARRIERS for item in fresh):
+            carrying.hidden(self, " ".join([*argv[1:], invocation.given or ""]), scene)
+
+    def ruled(self, name: str, invocation: Invocation, subject: str, *, asks: bool) -> bool:
+        """What the rules say; `asks` where the command's statements are all queries."""
+        argv, known = invocation.argv, False
         asked = self.book.is_outward(name) and only_asks(argv[1:])
         is_certain = asks or readers.is_certain(name, argv[1:], self.book)
         for rule in rules_for(name, argv[1:], invocation.given or "", self.book):
             is_question = is_certain and rule.id.startswith(_SERVICES)
+            is_question |= (
+                is_certain and "".join(argv[1:2]) in _LOOKING and rule.id.startswith((*_ASKABLE, "service."))
+            )
             is_question |= (
                 asked
                 and not (rule.text and queries.speaks_sql(name))
@@ -227,14 +255,7 @@ class Examiner:
             self.found(Finding(rule.id, rule.severity, rule.why, _shown(subject), loss=rule.loss))
             self.inside &= not rule.leaves
             known |= rule.id not in self.book.adding
-        unfamiliar.told_to_delete(self, argv[1:], self.findings[before:], subject)
-        if not known and asks:
-            self.inspects = False
-        elif not known and not (plain and self.reads(name, invocation)):
-            unfamiliar.judge(self, argv, scene, subject)
-        fresh = self.findings[before:]
-        if not carries and any(item.level >= Level.REVIEW or item.rule in _CARRIERS for item in fresh):
-            carrying.hidden(self, " ".join([*argv[1:], invocation.given or ""]), scene)
+        return known
 
     def program(self, text: str, arguments: list[str], scene: Scene, subject: str) -> tuple[str, bool]:
         """The program's name, and whether it is the system's program of that name."""
@@ -272,7 +293,9 @@ class Examiner:
         if copied := targets.copies(name, arguments):
             source, copy = copied
             text = f'{source} "$@"' if posixpath.dirname(source) in _PROGRAM_FOLDERS else None
-            text = text or scene.scripts.get(absolute(source, scene))
+            text = text or (
+                invocation.given if source == "/dev/stdin" else scene.scripts.get(absolute(source, scene))
+            )
             scene.scripts |= {absolute(copy, scene): text} if text else {}
         for file in targets.downloads(name, arguments):
             scene.scripts[absolute(file, scene)] = UNKNOWN

@@ -91,7 +91,9 @@ def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Ite
 
 
 _OUTPUT = re.compile(r"--?(o|O|out|output|outfile|output-document|dest|target|write|w)")
-DISK = re.compile(r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd)")
+DISK = re.compile(
+    r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd|mtd|ubi\d|ada\d|da\d|nvd\d|rdisk)"
+)
 
 
 def _elsewhere(change: Change) -> Change | None:
