@@ -30,6 +30,8 @@ class Signs:
     """It runs code that it has only as text."""
     texts: list[str] = field(default_factory=list)
     """Code that it runs from a text."""
+    folder: str = ""
+    """Where it goes before it does the rest."""
 
 
 _SQL = re.compile(
@@ -157,6 +159,8 @@ def _call(node: ast.Call, name: str, texts: dict[str, str], signs: Signs) -> Non
         signs.scripts.append(script)
     elif name in _TEXTS:
         signs.texts.append(target)
+    elif name == "os.chdir":
+        signs.folder = target
 
 
 def _owner(function: ast.expr) -> ast.expr | None:

@@ -28,7 +28,8 @@ _ACTION = re.compile(
 _OPTION = re.compile(
     rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|expunge|empty|shutdown|overwrite|factory-reset|full-refresh|replace|in-?place|export-secret-keys?|nodeps)"
     r"(?:\d|[-=](?!n?o?-?dry|=false|on-|at-|after|others|when|if)\S*)?"
-    r"|--(?:force|reset|rm|clean|restore|rollback|no-preserve-root|yes-i-really-\S*)(?:-all)?|--(?:rm|clear|stop)-(?!on|at|after)\S+",
+    r"|--(?:force|reset|rm|clean|restore|rollback|no-preserve-root|yes-i-really-\S*)(?:-all)?"
+    r"|--(?:rm|clear|clean|stop)-(?:all|cache|data|dirs?|files?|volumes?|server|db|database|history|logs?)(?:-\S+)?",
     re.IGNORECASE,
 )
 _ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-]+)?", re.IGNORECASE)

@@ -237,6 +237,9 @@ def inspect(examiner: Examiner, text: str, scene: Scene, subject: str, *, python
         examiner.reaches.append(text)
     if signs.sql:
         examiner.add("code.sql", Level.ASK, "the code deletes or changes rows or tables", subject)
+    if signs.folder:
+        where = absolute(signs.folder, scene)
+        scene = scene.copy(cwd=None if UNKNOWN in where else where)
     for effect, target, tree in signs.changes:
         if target.startswith("~"):
             target = scene.home + target[1:]

@@ -41,7 +41,8 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
 
 _PRINTERS = {"python", "python3", "perl", "ruby", "php", "node", "awk", "gawk", "lua"}
 _PRINTS = re.compile(
-    r"(?:-[cerE] |BEGIN ?\{ ?)(?:printf?|say|puts|echo|console\.log)[ (]*(['\"])((?:(?!\1).)*)\1[ );}]*"
+    r"(?:(?:-[cerE] |BEGIN ?\{ ?)(?:printf?|say|puts|echo|console\.log)|-p )"
+    r"[ (]*(['\"])((?:(?!\1).)*)\1[ );}]*"
 )
 """Code that prints one text, and does nothing else."""
 _CARRIERS = frozenset([
@@ -160,6 +161,8 @@ def _filtered(name: str, arguments: list[str], given: str | None) -> str | None:
             return clear
     except (ValueError, binascii.Error):
         return None
+    if name == "tac" and not arguments:
+        return "".join(reversed(text.splitlines(keepends=True)))
     if name == "rev" and not arguments:
         return "\n".join(line[::-1] for line in text.split("\n"))
     if name == "tr" and len(arguments) == 2:

@@ -36,6 +36,22 @@ _GRAVE_SETTINGS = re.compile(
     r"|SHELL|SHELLOPTS|PS[0-4]|LESS\w*|HOME|TMPDIR|\w*(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|COMMAND|PRELOAD|HOOK)\w*)$"
 )
 """Variables by which a harmless program can be made to run or load another one."""
+_GNU = frozenset([
+    "rm",
+    "rmdir",
+    "mv",
+    "cp",
+    "dd",
+    "ln",
+    "chmod",
+    "chown",
+    "find",
+    "xargs",
+    "shred",
+    "truncate",
+    "tee",
+])
+"""Programs that other systems have with a `g` before their names."""
 _PROGRAM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin")
 _EXISTS = re.compile(
     r"(\./)?(README|LICENSE|CHANGELOG|CONTRIBUTING|Makefile|Dockerfile|Cargo|pyproject|setup|package|tsconfig|go|"
@@ -267,6 +283,7 @@ class Examiner:
         if not folder and is_script:
             folder, text = ".", "./" + text
         if not folder or folder in _PROGRAM_FOLDERS:
+            name = name[1:] if name[:1] == "g" and name[1:] in _GNU else name
             return name.lower() if name.isupper() and len(name) > 1 else name, True
         where = scope(text, scene)
         if where not in {Scope.INSIDE, Scope.SYSTEM} and not scene.remote:

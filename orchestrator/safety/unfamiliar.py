@@ -10,7 +10,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from orchestrator.safety import targets, unwrap
+from orchestrator.safety import interpreters, targets, unwrap
 from orchestrator.safety.familiar import (
     name_asks,
     name_speaks_of_loss,
@@ -37,7 +37,7 @@ _LENIENT = {
 """Rules that call a program harmless by its name or first word."""
 _GUESSES = ("rm", "dd", "shred", "chmod", "chown", "mv", "find", "mkfs", "wipefs")
 _NAMED_FOR_WRITING = re.compile(
-    r"(?i)^mk|mkfs|format|wipe|erase|sanitize|unmap|discard|flash|burn|resize|shrink|clone|zero|blank|nuke|write|restore|dd$|-sys$"
+    r"(?i)^mk|mkfs|format|wipe|erase|sanitize|unmap|discard|flash|burn|resize|shrink|clone|zero|blank|nuke|write|restore|dd$|-sys$|disk$"
 )
 """Names of programs that put something on the disk that they are given."""
 _AS_OUTPUT = re.compile(r"(?i)-{0,2}(.*,)?(of|wipe|dest\w*|target|to|out\w*|filename)=")
@@ -52,8 +52,8 @@ _WRITES_DISK = re.compile(r"^-(w|f|F|y|d|e|E|O|L|U|x|X|-force|-yes|-write|-forma
 def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> None:
     """A command that no description covers."""
     name, arguments = posixpath.basename(argv[0]), argv[1:]
-    if name in unwrap.SHELLS and not arguments:
-        return  # a shell that is given nothing to run
+    if not arguments and (name in unwrap.SHELLS or interpreters.takes_code(name)):
+        return  # a shell or an interpreter that is given nothing to run
     reads = re.search(r"-?(doc|lint|help)$", name)
     grave = (not reads and speaks_of_loss(arguments)) or name_speaks_of_loss(argv[0], arguments, loosely=True)
     asked = only_asks(arguments)
