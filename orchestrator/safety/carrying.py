@@ -112,13 +112,16 @@ def _worth(argv: list[str]) -> Iterator[tuple[list[str], bool]]:
 
 def _follow(examiner: Examiner, inner: unwrap.Inner, invocation: Invocation, scene: Scene) -> None:
     """One command or script that a wrapper carries."""
-    if inner.wrapper.remote:
+    is_own = inner.wrapper.words.endswith("run") and not scene.mounts
+    if inner.wrapper.remote and not is_own:
         examiner.inspects = examiner.inside = False
     if inner.wrapper.script and invocation.argv[1:2] == ["-n"]:
         return
     if inner.script is not None:
         for script in unwrap.scripts(inner, invocation):
             examiner.walk.script(script, scene)
+    elif len(inner.argv) == 1 and " " in inner.argv[0]:
+        examiner.walk.script(inner.argv[0], scene)
     elif inner.argv:
         examiner.walk.nested(Invocation(list(inner.argv), scene, invocation.given, invocation.piped))
     elif inner.blind:

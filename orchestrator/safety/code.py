@@ -216,6 +216,7 @@ def _writes(node: ast.Call, name: str, last: str, texts: dict[str, str]) -> bool
 def _starts_process(name: str, last: str) -> bool:
     return (
         name in _SHELLS
+        or last in {"create_subprocess_shell", "create_subprocess_exec"}
         or (name.startswith("os.") and last.startswith(("exec", "spawn", "posix_spawn")))
         or (name.startswith("subprocess.") and last in _PROCESSES)
     )
@@ -263,6 +264,10 @@ _GLOB = re.compile(r"<([\w./~-]*\*[\w./*~-]*)>")
 _TCL_DELETE = re.compile(r"\bfile\s+delete\s+(?:-force\s+|--\s+)*([^\s;\]\"]+)")
 _CALL = re.compile(r"\b(?:system|exec\w*|spawn\w*|popen\w*|passthru|shell_exec)\s*\(?\s*([^;)]*,[^;)]*)")
 """A call with its command in several literals."""
+_CONTINUED = re.compile(
+    r"\b(?:system|exec\w*|popen|passthru|shell_exec)\s*\(?\s*(['\"])((?:(?!\1)[^\\])*)\1\s*[.+]\s*(?=[\w$(])"
+)
+"""A call with a command of which a part is computed."""
 
 
 def _unescaped(match: re.Match[str]) -> str:
@@ -308,6 +313,7 @@ def other(text: str) -> Signs:
         ] or [UNKNOWN]
         for match in re.finditer(r"call-process\s+([^()]*)", text):
             signs.scripts.append(" ".join(quoted(_unescaped(item)) for item in _LITERAL.finditer(match[1])))
+        signs.scripts += [match[2] + UNKNOWN for match in _CONTINUED.finditer(text)]
         for match in _CALL.finditer(text):
             signs.scripts.append(" ".join(quoted(_unescaped(item)) for item in _LITERAL.finditer(match[1])))
         if "exec " in text and "(" not in text:

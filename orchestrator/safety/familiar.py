@@ -9,7 +9,10 @@ import posixpath
 import re
 from itertools import takewhile
 
-_ORDER = "delete|remove|drop|destroy|purge|wipe|erase|uninstall|unregister|nuke|terminate|truncate|undeploy"
+_ORDER = (
+    "delete|remove|drop|destroy|purge|wipe|erase|uninstall|unregister|nuke|terminate|truncate|undeploy|autoremove"
+    "|expunge"
+)
 """Words that order a loss, whatever else stands beside them."""
 _UNDO = "kill|reset|rollback|clean|cleanup|prune|teardown|format|shutdown|reboot|rm"
 """Words that do so where a script is called by them."""
@@ -17,7 +20,9 @@ _LOSS = (
     f"{_ORDER}|{_UNDO}|del|rmi|rmdir|wipeout|flush|flushall|flushdb|unlink|unpublish|revert|"
     "obliterate|shred|strip|abandon|discard|expire|clear|gc|deprovision|decommission|evict|drain|"
     "detach|disable|stop|restart|poweroff|overwrite|reinstall|deregister|revoke|restore|forget|zap|"
-    "mkfs|trash|empty|undo|autoclean|downgrade|full-refresh"
+    "mkfs|trash|empty|undo|quit|logout|cancel|decline|abort|reinit|failover|switchover|demote|unmonitor|unrecord|"
+    "unset|untag|unmount|unload|(?:user|group|node|peer|host|db|key)del|del(?:br|node|user|peer|group|host|key|db)|rem|"
+    "autoclean|downgrade|full-refresh"
 )
 _SHIP = "deploy|publish|release|migrate|provision|upload"
 _OUT = f"{_SHIP}|push|send|apply|promote|submit|mail|broadcast|sync|export-secret-keys?"
@@ -36,10 +41,17 @@ _ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-
 _QUESTION = re.compile(
     r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
     r"|logs?|tail|top|ping|whoami|inspect|explain|history|stats?|usage|lookup|query|count|find|verify|health|events?|print"
-    r"|dominfo|about|[\w-]+-info|\w*-status|list\w+|getall|isready|repoquery|provides|whatprovides"
+    r"|dominfo|dump\w*|\w+info|[\w-]+-list|\w*stats?|session|active|observe|ring|proxy-config|about|[\w-]+-info|\w*-status|list\w+|getall|isready|repoquery|provides|whatprovides"
     r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man|analy[sz]e|report|monitor|presign|df|du|audit|trace|graph|scan)(?:[-_:].*)?",
     re.IGNORECASE,
 )
+_LOOKS = re.compile(
+    r"-L|-ll?|--?(list|ls|show|info|status|cat|du|df|count|stat|tail|text|query|print)(-\S+)?"
+)
+_ACTS = re.compile(
+    r"-\w*[dDrRFXxwk]\w{0,2}|--(add|set|create|modify|flush|append|insert|import|load|write|force)(=.*)?"
+)
+"""Options that look, and options that act."""
 _NOUNS = re.compile(
     r"certificates|services|nodes|members|peers|endpoints|users|roles|policies|images|containers|pods|clusters|regions|zones"
     r"|snapshots|revisions|releases|instances|ps|size|topics|queues|streams|keys|tables|tokens|devices|networks|volumes|apps|addons|domains|certs|buckets|projects"
@@ -85,12 +97,12 @@ def speaks_of_loss(arguments: list[str]) -> bool:
     return any(_ACTION.fullmatch(word) for word in words) or any(map(_OPTION.fullmatch, arguments))
 
 
-def orders_loss(arguments: list[str]) -> bool:
-    """Whether a tool's first words or an option say, without a doubt, that it deletes something."""
+def orders_loss(arguments: list[str], most: int = 2) -> bool:
+    """Whether a tool's first words (at `most` so many) or an option order, without a doubt, a deletion."""
     if _ASKS & set(arguments):
         return False
     words = list(takewhile(lambda item: not item.startswith("-"), arguments))
-    words = words[: 1 if words[:1] and words[0] in {"run", "test", "exec", "watch"} else 2]
+    words = words[: 1 if words[:1] and words[0] in {"run", "test", "exec", "watch"} else most]
     return any(re.fullmatch(_ORDER, word) for word in words) or any(map(_ORDERED.fullmatch, arguments))
 
 
@@ -102,6 +114,8 @@ def only_asks(arguments: list[str]) -> bool:
     asked = next((at for at, word in enumerate(words) if _QUESTION.fullmatch(word)), None)
     if any(map(_OPTION.fullmatch, arguments)):
         return False
+    if asked is None and any(map(_LOOKS.fullmatch, arguments)) and "/dev/" not in " ".join(arguments):
+        return not any(map(_CHANGES.fullmatch, words)) and not any(map(_ACTS.fullmatch, arguments))
     if asked is None:
         is_noun = bool(words) and words[-1] == arguments[-1] and bool(_NOUNS.fullmatch(words[-1]))
         return is_noun and not any(map(_CHANGES.fullmatch, words))
@@ -156,6 +170,23 @@ def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = Fals
 _UNPLAIN = re.compile(r"[^\w-]")
 
 
+HELPS_BY_LETTER = frozenset([
+    "git",
+    "pip",
+    "pip3",
+    "uv",
+    "poetry",
+    "cargo",
+    "gem",
+    "brew",
+    "dnf",
+    "conda",
+    "npm",
+    "pnpm",
+    "yarn",
+])
+
+
 def asks_for_help(arguments: list[str], *, by_letter: bool = False) -> bool:
     """Whether a command does no more than print its help or version; `by_letter`: `-h` asks for it, too."""
     if arguments in (["--version"], ["--help"], ["-V"], ["-help"], ["-version"]):
@@ -166,5 +197,7 @@ def asks_for_help(arguments: list[str], *, by_letter: bool = False) -> bool:
     return (
         (last in {"--help", "--usage", "-help"} or (by_letter and last == "-h" and bool(words)))
         and len(words) < 4
-        and all(re.fullmatch(r"[a-z][a-z0-9:-]*|[\w./-]+\.(py|rb|sh|js|php)", w) for w in words)
+        and all(
+            re.fullmatch(r"-[A-Za-z]{1,3}|[a-z][a-z0-9:-]*|[\w./-]+\.(py|rb|sh|js|php)", w) for w in words
+        )
     )

@@ -201,7 +201,10 @@ def _cut(name: str, arguments: list[str], text: str) -> str | None:
     """A part of the lines or characters, or a plain replacement, where the options are simple."""
     joined, lines = " ".join(arguments), text.splitlines(keepends=True)
     if name == "sed":
-        change = re.fullmatch(r"s([/|#,])(\^?)((?:(?!\1)[\w /-])*)(\$?)\1((?:(?!\1)[\w ./-])*)\1(g?)", joined)
+        change = re.fullmatch(
+            r"s([/|#,])(\^?)((?:(?!\1)[\w /#@%:;=!~<>-])*)(\$?)\1((?:(?!\1)[\w ./#@%:;=!~<>-])*)\1(g?)",
+            joined,
+        )
         if not change:
             return None
         pattern = change[2] + re.escape(change[3]) + change[4]

@@ -29,6 +29,7 @@ _TEXT_OPTIONS = {
     "impala-shell": ("-q", "--query"),
     "spark-sql": ("-e",),
     "vsql": ("-c",),
+    "cbq": ("-s", "--script"),
     "bq": (),
     "sqlite3": (),
     "sqlite": (),
@@ -138,7 +139,7 @@ def _split(text: str) -> list[str]:
 def _reads(statement: str) -> bool:
     if not _QUERY.match(statement):
         return False
-    if statement.startswith(("\\d", ".")):
+    if statement.startswith(("\\d", "\\h", "\\?", ".")):
         return not re.search(r"\\!|\|", statement)
     if re.match(r"show\s", statement, re.IGNORECASE):
         return True

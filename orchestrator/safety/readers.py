@@ -12,8 +12,9 @@ _SED_QUERY = re.compile(
 )
 
 
-_AWK_ACTION = re.compile(r"system|getline|[|>@]|\bclose\b|fflush")
+_AWK_ACTION = re.compile(r"\bsystem\b|getline|[|>@]|\bclose\b|fflush")
 _AWK_COMPARISON = re.compile(r"(?:^|[;{(&|!]|\bif\s*\()\s*(?:[$\w]+|length(?:\([^)]*\))?)\s*>=?\s*[\d.]+|>=")
+_AWK_PATTERN = re.compile(r"((?:^|[{;(,!~]|&&|\|\|)\s*)/(?:[^/\\]|\\.)*/")
 _EDITS = re.compile(r"-[a-zA-Z]*[ifE]|--(in-place|file|include|load|exec)")
 
 
@@ -67,4 +68,6 @@ def _filters(name: str, arguments: list[str]) -> bool:
     if name.endswith("sed"):
         parts = [part.strip() for text in scripts for part in text.split(";")]
         return bool(parts) and all(_SED_QUERY.fullmatch(part) for part in parts)
-    return bool(scripts) and not _AWK_ACTION.search(_AWK_COMPARISON.sub("", scripts[0].replace("||", ";")))
+    return bool(scripts) and not _AWK_ACTION.search(
+        _AWK_COMPARISON.sub("", _AWK_PATTERN.sub(r"\1", scripts[0]).replace("||", ";"))
+    )

@@ -48,7 +48,7 @@ _SYSTEM: tuple[str, ...] = (
     "run",
     "sbin",
 )
-_SYSTEM += ("srv", "sys", "usr", "var", "mnt", "media", "home", "nix", "snap", "lost+found")
+_SYSTEM += ("srv", "sys", "usr", "var", "mnt", "media", "home", "nix", "snap", "gnu", "lost+found")
 _SYSTEM += ("Applications", "Library", "System", "Users", "Volumes", "private")
 _LOOSE = {"srv", "opt", "mnt", "media", "run"}
 """System folders whose content belongs to services and people: a part of it is not the machine."""

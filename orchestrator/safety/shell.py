@@ -227,7 +227,7 @@ class Examiner:
             self.secret(argument, scene, subject)
         if f"alias {name}" in scene.values:
             script = " ".join([*scene.values.pop(f"alias {name}"), *map(shlex.quote, argv[1:])])
-            self.walk.script(script, scene.copy())
+            self.walk.script(script, scene)
             return
         if shellwords.special(self, name, invocation):
             return

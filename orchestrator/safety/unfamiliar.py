@@ -33,8 +33,23 @@ _LENIENT = {
     "containers.usual",
     "host.code",
     "sql.schema",
+    "git.writes-files",
 }
 """Rules that call a program harmless by its name or first word."""
+_TEST_RUNNERS = frozenset([
+    "jest",
+    "vitest",
+    "mocha",
+    "ava",
+    "pytest",
+    "rspec",
+    "phpunit",
+    "pest",
+    "ctest",
+    "bats",
+    "cypress",
+])
+"""Programs whose words pick tests."""
 _GUESSES = ("rm", "dd", "shred", "chmod", "chown", "mv", "find", "mkfs", "wipefs")
 _NAMED_FOR_WRITING = re.compile(
     r"(?i)^mk|mkfs|format|wipe|erase|sanitize|unmap|discard|flash|burn|resize|shrink|clone|zero|blank|nuke|write|restore|dd$|-sys$|disk$"
@@ -45,8 +60,9 @@ _LOOKS = re.compile(
     r"-[nlvhV]+|--(readonly|read-only|no-write|no-action|list|info|print|show|test|verbose|status|json)"
 )
 """Options of a program that only looks."""
-_IS_FILE = re.compile(r"^(?!-|/dev/)[\w./-]*[./]\w+|^(copy|restore|write|flash|burn)$")
-_WRITES_DISK = re.compile(r"^-(w|f|F|y|d|e|E|O|L|U|x|X|-force|-yes|-write|-format|-delete|-repair)")
+_WRITES_DISK = re.compile(
+    r"^-\w{0,2}[FEOUXZ]$|^-(w|f|F|y|d|e|E|O|L|U|x|X|-force|-yes|-write|-format|-delete|-repair)"
+)
 
 
 def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> None:
@@ -59,7 +75,8 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
     asked = only_asks(arguments)
     disks = [item for item in arguments if targets.DISK.match(_AS_OUTPUT.sub("", item))]
     if disks and not asked and not _only_looks(arguments, disks):
-        copies = targets.DISK.match(arguments[-1]) and any(map(_IS_FILE.search, arguments[:-1]))
+        others = [item for item in arguments if not item.startswith("-") and item not in disks]
+        copies = arguments[-1] in disks and bool(others)
         writes = (
             grave or copies or any(map(_WRITES_DISK.match, arguments)) or any("=" in item for item in disks)
         )
@@ -105,7 +122,10 @@ def _leads_out(examiner: Examiner, arguments: list[str], scene: Scene) -> None:
 
 def told_to_delete(examiner: Examiner, arguments: list[str], found: list[Finding], subject: str) -> None:
     """A tool that is known for everyday work, with words that order a deletion."""
-    if not any(item.rule in _LENIENT for item in found) or not orders_loss(arguments):
+    rules = {item.rule for item in found}
+    if not rules & _LENIENT or not orders_loss(arguments, most=3 if "git.writes-files" in rules else 2):
+        return
+    if subject.split(" ")[0].rpartition("/")[2] in _TEST_RUNNERS:
         return
     if all(item.level <= Level.SNAPSHOT and item.loss != "yes" for item in found):
         examiner.add("project.grave-word", Level.ASK, "is told to delete or remove something", subject)
