@@ -60,7 +60,7 @@ INLINE = 160
 """Values up to this many bytes are written where they occur."""
 INLINE_ITEM = 64
 """The same for one item of a list or dictionary."""
-_SEEN, _KNOWN, _TEXTS = 1 << 16, 1 << 16, 1 << 12
+_SEEN, _KNOWN, _TEXTS = 1 << 14, 1 << 16, 1 << 12
 _LISTED = 1 << 16
 _LONG = 64
 """Items from which on a list is compared with the one before as a whole."""
@@ -271,9 +271,8 @@ class Values:
             content = leaf.content
             found = message_from(content) if isinstance(content, bytes) else None
             if found is not None:
-                leaf.item, leaf.fields = found, content  # type: ignore[assignment]
                 messages[number] = found
-                self._seen[id(found)] = leaf
+                self._seen[id(found)] = _seen_as(leaf, found, content)
                 continue
             value, is_message = self._decode(serde, leaf)
             (messages if is_message else others)[number] = value
@@ -301,9 +300,16 @@ class Values:
         return value, True
 
     def _handed_out(self, leaf: Leaf, message: BaseMessage, fields: dict[str, Any]) -> BaseMessage:
-        leaf.item, leaf.fields = message, fields
-        self._note(leaf)
+        self._note(_seen_as(leaf, message, fields))
         return message
+
+
+def _seen_as(leaf: Leaf, item: Any, fields: Any) -> Seen:
+    """Remember a new object of a leaf: in the leaf, unless the one before is still in use."""
+    if leaf.item is None or getrefcount(leaf.item) < OURS:
+        leaf.item, leaf.fields = item, fields
+        return leaf
+    return Seen(item, fields, leaf.element)
 
 
 class Decoded(NamedTuple):
