@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from langchain_core.messages import BaseMessage
 
 from orchestrator.checkpoints.elements import Element
-from orchestrator.checkpoints.messages import Master, master_from
+from orchestrator.checkpoints.messages import EMPTY, Master, master_from
 
 
 class Seen:
@@ -69,8 +69,6 @@ class Known(NamedTuple):
 NOTHING = Known([], [], Long([], []))
 _extra, _dict = attrgetter("__pydantic_extra__"), attrgetter("__dict__")
 _item, _fields = attrgetter("item"), attrgetter("fields")
-_EMPTY: dict[type, Any] = {dict: {}, list: []}
-"""Never handed out."""
 
 
 def fields_of(seen: Seen) -> dict[str, Any] | None:
@@ -87,7 +85,7 @@ def fields_of(seen: Seen) -> dict[str, Any] | None:
             if now.get(name) == value:
                 fields[name] = now[name]
         elif value is not None and not value:
-            fields[name] = _EMPTY.get(type(value), value)
+            fields[name] = EMPTY.get(type(value), value)
     seen.fields = fields
     return fields
 
