@@ -57,6 +57,9 @@ class Outcome:
                 waiter.set_result(None)
 
         def wake_soon() -> None:
+            if _running() is loop:
+                wake()
+                return
             with suppress(RuntimeError):  # the loop may be closed by now
                 loop.call_soon_threadsafe(wake)
 
@@ -75,3 +78,11 @@ class Outcome:
         while self._wakers:
             with suppress(IndexError):
                 self._wakers.pop()()
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    """The event loop of this thread, if one is running."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
