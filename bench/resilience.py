@@ -1,7 +1,8 @@
 """Our own time for budget, circuit breaker, retry and time limits, for each model call.
 
 The same question is asked of a scripted model over loopback, by the same client: once bare, once through the
-whole path with both ledgers on disk, turn about. The difference of the medians is what the path costs.
+whole path with limits of dollars in both ledgers, turn about; the median of the differences is its cost.
+A thread beside ours waits for the disk meanwhile: that is in the time, and not in the CPU of our thread.
 """
 
 from __future__ import annotations

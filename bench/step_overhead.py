@@ -99,9 +99,10 @@ async def plain(root: Path, model: ScriptedModel) -> None:
 
 
 def plain_tools(root: Path) -> list[Any]:
-    """The coder's tools as LangChain tools."""
+    """The tools that a large model is shown of the coder's, as LangChain tools."""
     from langchain_core.tools import StructuredTool  # noqa: PLC0415
 
+    from orchestrator.nodes.prompts import FOR_SMALL  # noqa: PLC0415
     from orchestrator.sandbox.detect import detect  # noqa: PLC0415
     from orchestrator.settings import ToolSettings  # noqa: PLC0415
     from orchestrator.tools.base import Tool, ToolContext, call, parse  # noqa: PLC0415
@@ -118,7 +119,7 @@ def plain_tools(root: Path) -> list[Any]:
             name=tool.name, description=tool.description, args_schema=tool.arguments, coroutine=run
         )
 
-    names = [name for name in load(root).agents["coder"].tools if name != "finish"]
+    names = [name for name in load(root).agents["coder"].tools if name not in {"finish", *FOR_SMALL}]
     return [made(TOOLS[name]) for name in names]
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from orchestrator.errors import StorageError
+from orchestrator.storage import commits
 
 FAILURES = 5
 REST_SECONDS = 30.0
@@ -151,11 +152,9 @@ class Breakers:
 
     def _write(self, query: str, *arguments: object) -> int:
         try:
-            self._connection.execute("pragma synchronous=normal")
+            commits(self._connection, "normal")
             return self._connection.execute(query, arguments).rowcount
         except sqlite3.Error as error:
             raise StorageError(
                 f"cannot write the circuit breaker: {error}; close the other program"
             ) from None
-        finally:
-            self._connection.execute("pragma synchronous=full")

@@ -27,7 +27,7 @@ from orchestrator.errors import StorageError
 from orchestrator.mirror import Mirror
 from orchestrator.redaction import redact, secrets_of, unsecret, writable
 from orchestrator.settings import Logs
-from orchestrator.storage import FOLDER
+from orchestrator.storage import FOLDER, commits
 
 Kind = Literal[
     "turn",
@@ -177,7 +177,7 @@ class Journal:
         self._marks.step += 1
         row = (self.run, self.branch, self._marks.step, time.time(), self.turn, node, step, agent, task)
         try:
-            self._sync("normal")
+            commits(self._connection, "normal")
             self._connection.execute(
                 "insert into steps (run, branch, number, at, turn, node, step, agent, task, position, seq)"
                 " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -194,7 +194,7 @@ class Journal:
         row = (time.time(), self.run, self.branch, self.turn, node, step, agent, kind, call, seconds, text, 1)
         link = chained(self._marks.hash, row)
         try:
-            self._sync("full" if kind in DURABLE else "normal")
+            commits(self._connection, "full" if kind in DURABLE else "normal")
             seq = self._connection.execute(
                 f"insert into events ({_STORED}, hash) values ({', '.join('?' * 13)})",  # noqa: S608
                 (*row, link),
@@ -245,7 +245,7 @@ class Journal:
         digest = hashlib.sha256(data).hexdigest()[:32]
         if digest not in self._kept:
             try:
-                self._sync("normal")
+                commits(self._connection, "normal")
                 self._connection.execute(
                     "insert or ignore into blobs (digest, data) values (?, ?)", (digest, zlib.compress(data))
                 )
@@ -265,9 +265,6 @@ class Journal:
         if _PLAIN.issuperset(map(type, fields.values())):
             return unsecret(fields, self._secrets)
         return unsecret(json.loads(json.dumps(fields, default=str)), self._secrets)
-
-    def _sync(self, mode: Literal["full", "normal"]) -> None:
-        self._connection.execute(f"pragma synchronous={mode}")
 
     def _refused(self, error: Exception) -> StorageError:
         return StorageError(

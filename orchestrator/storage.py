@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator.errors import StorageError
 from orchestrator.tables import migrate_approvals, migrate_budgets, migrate_spending
@@ -28,6 +28,25 @@ WAIT_SECONDS = 30.0
 """How long a write waits for other processes before it fails."""
 PAGE_BYTES = 2048
 """A commit writes whole pages: half of SQLite's usual size writes half as much for each small step."""
+
+
+Durability = Literal["full", "normal"]
+"""Whether a commit outlives a loss of power, or only the death of the process."""
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows how durable its commits are, because to say so again takes time."""
+
+    durability = ""
+
+
+def commits(connection: sqlite3.Connection, durability: Durability) -> None:
+    """Make the commits from here on so durable; whoever writes says so before, because others do too."""
+    if not isinstance(connection, Connection):
+        connection.execute(f"pragma synchronous={durability}")
+    elif connection.durability != durability:
+        connection.execute(f"pragma synchronous={durability}")
+        connection.durability = durability
 
 
 def state_path(root: Path) -> Path:
@@ -168,13 +187,13 @@ def open_state(root: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
-            path, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False
+            path, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False, factory=Connection
         )
         _check_ours(connection)
         _check_known(connection)
         connection.execute(f"pragma page_size={PAGE_BYTES}")
         connection.execute("pragma journal_mode=wal")
-        connection.execute("pragma synchronous=full")
+        commits(connection, "full")
         _migrate(connection)
     except (OSError, sqlite3.Error, UnicodeDecodeError, StorageError) as error:
         if connection is not None:

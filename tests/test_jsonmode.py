@@ -108,6 +108,26 @@ def test_the_native_form_of_a_tool_keeps_descriptions_and_drops_titles() -> None
     assert parameters["required"] == ["text"]
 
 
+def test_the_native_form_of_a_tool_leaves_out_what_goes_without_saying() -> None:
+    class Where(BaseModel):
+        """Arguments of look."""
+
+        model_config = ConfigDict(extra="forbid")
+
+        class Line(BaseModel):
+            model_config = ConfigDict(extra="forbid")
+
+            number: int = Field(1, ge=1, le=9)
+
+        folder: str | None = None
+        lines: list[Line] = Field(default_factory=list)
+
+    found = schemas.function(ToolSpec("look", "Look.", Where))["function"]
+    line = {"type": "object", "properties": {"number": {"type": "integer", "default": 1, "maximum": 9}}}
+    properties = {"folder": {"type": "string"}, "lines": {"type": "array", "items": line}}
+    assert found["parameters"] == {"type": "object", "properties": properties}
+
+
 def test_tools_are_listed_in_the_system_message_one_a_line() -> None:
     first = render([SystemMessage("Be careful."), HumanMessage("go")], [SEARCH])[0]
     assert isinstance(first, SystemMessage)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +20,7 @@ from desk import Desk
 from scripted import Call, Say
 
 from orchestrator.errors import BudgetExceeded, StorageError
+from orchestrator.events import Journal, Place
 from orchestrator.limits import Budget, Ledger, Who
 from orchestrator.limits.amounts import Amount, nano
 from orchestrator.limits.entries import Wish
@@ -22,6 +28,8 @@ from orchestrator.limits.shared import open_shared, shared_path
 from orchestrator.settings import Limits
 from orchestrator.storage import open_state
 
+NOW = 1_795_000_000.0
+"""2026-11-18, at 11:06 UTC."""
 PRICED = "models:\n  scripted: {input: 1, output: 10}\n"
 
 
@@ -121,6 +129,160 @@ def test_a_call_that_was_settled_here_alone_is_settled_there_when_the_run_goes_o
     assert ledger.total("user.total:anna").nano == 200
     ledger.close()
     connection.close()
+
+
+def spend_at(desk: Desk, now: float, who: str = "anna", **limits: Any) -> None:
+    """A cent on the day of a time."""
+    connection = open_state(desk.root)
+    shared = open_shared(desk.root)
+    try:
+        ledger = Ledger(connection, lambda: now, shared=shared)
+        budget = Budget(Limits.model_validate(limits), ledger, Who("r-1", 1, who))
+        cent = nano(Decimal("0.01"))
+        held = budget.reserve(Wish(10, 0, cent), "m")
+        budget.settle(held, Amount(model_calls=1, tokens=10, nano=cent), (10, 0))
+    finally:
+        shared.close()
+        connection.close()
+
+
+def days_kept() -> list[str]:
+    with closing(sqlite3.connect(shared_path())) as file:
+        rows = file.execute(
+            "select scope from totals where scope like 'user.day:anna:%' order by 1"
+        ).fetchall()
+    return [scope[-10:] for (scope,) in rows]
+
+
+def test_old_days_and_months_are_let_go_and_the_sum_of_all_stays(desk: Desk) -> None:
+    for day in range(0, 800, 8):
+        spend_at(desk, NOW + day * 86_400)
+    days = days_kept()
+    assert (len(days), days[-1]) == (62, "2029-01-18")
+    shared = open_shared(desk.root)
+    assert len(shared.beginning("user.month:")) == 24
+    assert shared.of(["user.total:anna"])["user.total:anna"].model_calls == 100
+    shared.close()
+
+
+def test_a_clock_that_was_wrong_for_a_while_takes_no_day_away_that_counts(desk: Desk) -> None:
+    cap: dict[str, Any] = {"user": {"usd": "0.02", "per": "day"}}
+    for day in range(70):
+        spend_at(desk, NOW + day * 86_400)
+    today = NOW + 70 * 86_400
+    spend_at(desk, today, **cap)
+    for year in (1, 2, 3):
+        spend_at(desk, today + year * 31_536_000, **cap)
+    spend_at(desk, today, **cap)
+    with pytest.raises(BudgetExceeded, match=r"has used \$0.02 of \$0.02"):
+        spend_at(desk, today, **cap)
+    with pytest.raises(BudgetExceeded):
+        spend_at(desk, today - 86_400, user={"usd": "0.01", "per": "day"})
+
+
+def test_what_waits_for_a_workspace_that_is_gone_is_let_go_with_its_days(desk: Desk, other: Desk) -> None:
+    for each in (desk, other):
+        connection = open_state(each.root)
+        shared = open_shared(each.root)
+        ledger = Ledger(connection, lambda: NOW, shared=shared)
+        Budget(Limits(), ledger, Who("r-1", 1, "anna")).reserve(Wish(10, 0, 500), "m")
+        shared.close()
+        connection.close()
+    shutil.rmtree(other.root / ".orc")
+    for day in range(1, 70):
+        spend_at(desk, NOW + day * 86_400)
+    with closing(sqlite3.connect(shared_path())) as file:
+        left = [workspace for (workspace,) in file.execute("select workspace from held")]
+    assert left == []  # that of the first workspace was settled as lost when its run went on
+
+
+def test_cost_is_added_up_over_all_workspaces(desk: Desk, other: Desk) -> None:
+    spend(desk, "0.20")
+    spend(other, "0.05")
+    spend_at(other, NOW, "bert")
+
+    def rows(*options: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in desk.orc("cost", "--all", "--json", *options).out.splitlines()]
+
+    assert [(row["user"], row["calls"], row["usd"]) for row in rows()] == [
+        ("anna", 2, "0.25"),
+        ("bert", 1, "0.01"),
+    ]
+    assert [row["organisation"] for row in rows("--by", "organisation")] == ["acme", "-"]
+    days = rows("--by", "day")
+    assert [row["day"] for row in days] == sorted((row["day"] for row in days), reverse=True)
+    assert {row["day"]: row["usd"] for row in days}["2026-11-18"] == "0.01"
+    assert sorted(row["usd"] for row in days) == ["0.01", "0.25"]
+    assert [row["name"] for row in rows("--since", "2000-01-01")] == ["anna", "bert"]
+    assert rows("--by", "month", "--since", "2200-01-01") == []
+    assert rows("--since", "999999w") == rows()
+    table = desk.orc("cost", "--all")
+    assert "$0.26 in all workspaces" in table.err
+    refused = desk.orc("cost", "--all", "--by", "model")
+    assert (refused.code, "there are: user, organisation, day, month" in refused.err) == (2, True)
+    assert desk.orc("cost", "--by", "month").code == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "names"),
+    [
+        ({"usd": 1}, ["state.db-wal"]),
+        ({"user": {"usd": 1}}, ["spending.db-wal"]),
+        ({"tokens": 1000}, []),
+    ],
+)
+def test_what_is_set_aside_under_a_cap_of_dollars_is_on_the_disk_before_the_call(
+    desk: Desk, limits: dict[str, Any], names: list[str]
+) -> None:
+    synced: list[int] = []
+    desk.patch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    connection = open_state(desk.root)
+    journal = Journal(connection, desk.root, Place("r-1", 1))
+    shared = open_shared(desk.root)
+    budget = Budget(Limits.model_validate(limits), Ledger(connection, shared=shared), Who("r-1", 1, "anna"))
+    journal.write("note", text="this one need not be")
+    held = budget.reserve(Wish(10, 0, 500), "m")
+    folders = {"state.db-wal": desk.root / ".orc", "spending.db-wal": shared_path().parent}
+    assert synced == [(folders[name] / name).stat().st_ino for name in names]
+    budget.settle(held, Amount(model_calls=1, tokens=10, nano=500), (10, 0))
+    shared.close()
+    journal.close()
+    connection.close()
+
+
+CAPPED = {"limits": {"usd": 1, "user": {"usd": 1}}}
+
+
+def test_a_request_leaves_when_the_disk_has_what_was_set_aside(desk: Desk, other: Desk) -> None:
+    ended: list[float] = []
+    sync = os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.1)
+        sync(descriptor)
+        ended.append(time.monotonic())
+
+    desk.patch.setattr(os, "fdatasync", slow)
+    desk.settings(CAPPED)
+    turn = desk.work("@coder list", [Call("list_files"), Say("nothing")], model={})
+    assert turn.answer == "nothing"
+    first, second = turn.requests
+    assert len(ended) == 4  # two calls, two files
+    assert ended[1] < first.at < ended[2] < ended[3] < second.at
+
+
+def test_a_disk_that_refuses_what_was_set_aside_ends_the_run_before_the_call(desk: Desk, other: Desk) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    desk.patch.setattr(os, "fdatasync", full)
+    desk.settings(CAPPED)
+    turn = desk.work("@coder list", [Say("never")], model={})
+    assert isinstance(turn.error, StorageError)
+    assert "cannot write the budget" in str(turn.error)
+    assert turn.requests == []
+    with closing(open_state(desk.root)) as connection:
+        assert connection.execute("select state, nano from spending").fetchall() == [("released", 0)]
 
 
 def test_two_threads_have_the_shared_ledger_each_for_itself(desk: Desk) -> None:

@@ -9,7 +9,11 @@ import asyncio
 import gc
 import os
 import sqlite3
+import statistics
+import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from desk import Desk
@@ -30,6 +34,8 @@ FLAT_KB = 8
 """Growth of each run after that which is still flat: the unrest of an allocator."""
 FLAT_OBJECTS = 150
 """Growth of each run in objects while caches fill up; 72 were measured here, and none after 60 runs."""
+SLOWER = 1.5
+"""What a run may take in the end, as a multiple of what it took at first, in seconds of this process."""
 OF_A_RUN = (Journal, Budget, Ledger, Context, Cancel, Chat, sqlite3.Connection)
 """What must not outlive its run."""
 TURNS: list[Reply] = [
@@ -54,6 +60,16 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def say(number: int, seconds: Sequence[float]) -> None:
+    """Show how a long soak is getting on, also while pytest keeps what is printed."""
+    if RUNS >= 200 and (number + 1) % (RUNS // 20) == 0:
+        last = statistics.median(seconds[-RUNS // 20 :])
+        sys.__stderr__.write(  # type: ignore[union-attr]
+            f"{number + 1} runs: {resident_kb() / 1024:.1f} MB, {descriptors()} descriptors, "
+            f"{len(gc.get_objects()):,} objects, {last * 1000:.0f} ms CPU a run\n"
+        )
+
+
 def test_many_runs_leave_nothing_behind(desk: Desk) -> None:
     desk.write("a.txt", "alpha\n")
     temporary = desk.home / "tmp"
@@ -61,17 +77,21 @@ def test_many_runs_leave_nothing_behind(desk: Desk) -> None:
     desk.patch.setattr(tempfile, "tempdir", str(temporary))
     desk.patch.setenv("TMPDIR", str(temporary))
     seen: list[tuple[int, int, int]] = []
+    seconds: list[float] = []
 
     async def work(served: ScriptedModel) -> None:
         session = Session(desk.root)
         for number in range(RUNS):
+            began = time.process_time()
             outcome = await session.run(f"@coder do it for the {number}th time")
+            seconds.append(time.process_time() - began)
             assert outcome.answer == "done"
             assert asyncio.all_tasks() == {asyncio.current_task()}
+            served.requests.clear()
             if number >= WARM:
-                served.requests.clear()
                 gc.collect()
                 seen.append((resident_kb(), descriptors(), len(gc.get_objects())))
+            say(number, seconds)
 
     with desk.model(script) as served:
         asyncio.run(work(served))
@@ -81,6 +101,8 @@ def test_many_runs_leave_nothing_behind(desk: Desk) -> None:
     assert (last_objects - first_objects) / len(seen) < FLAT_OBJECTS
     if RUNS >= 200:
         assert (last_kb - first_kb) / len(seen) < FLAT_KB
+        fifth = RUNS // 5
+        assert statistics.median(seconds[-fifth:]) < SLOWER * statistics.median(seconds[WARM : WARM + fifth])
     assert list(temporary.iterdir()) == []
     folder = desk.root / ".orc"
     assert {path.name for path in folder.iterdir()} <= {

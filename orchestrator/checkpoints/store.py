@@ -35,6 +35,8 @@ becomes one of this format when it is written to."""
 WAIT_SECONDS = 30.0
 """How long a write waits for other processes before it fails."""
 MEMORY = ":memory:"
+_AT_ONCE = "pragma busy_timeout=0"
+"""How the writing connection is told to wait for nobody; `_begin` has a wait of its own."""
 
 _TABLES = """
 create table ck_meta(name text primary key, value) without rowid;
@@ -116,6 +118,7 @@ class SqliteStorage:
                 self._writer.execute("pragma synchronous=normal")
                 if shared:
                     self._writer.execute("pragma wal_autocheckpoint=0")
+                self._writer.execute(_AT_ONCE)
             except BaseException:
                 self._writer.close()
                 raise
@@ -150,6 +153,7 @@ class SqliteStorage:
             with self._told():
                 self._writer = self._connect()
                 self._writer.execute("pragma synchronous=normal")
+                self._writer.execute(_AT_ONCE)
             self._version = -1
 
     def write(self, work: Callable[[Rows, bool], T], committed: Callable[[T], None], *, wait: bool) -> None:
@@ -184,13 +188,21 @@ class SqliteStorage:
 
     def peek(self, look: Callable[[Rows, bool], T]) -> T:
         """See `Storage.peek`."""
-        with self._turn(wait=True), self._told():
+        with self._turn(wait=True), self._told(), self._patience():
             return look(Rows(self._writer), self._changed())
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Let the writing connection wait for other processes, for what needs no transaction."""
+        self._writer.execute("pragma busy_timeout=5000")
+        try:
+            yield
+        finally:
+            self._writer.execute(_AT_ONCE)
 
     def _begin(self, wait: bool) -> None:
         """Take the file's write lock. SQLite's own waiting sleeps longer and longer, which starves."""
         until = time.monotonic() + WAIT_SECONDS
-        self._writer.execute("pragma busy_timeout=0")
         pause = 0.0003
         while True:
             try:
@@ -205,7 +217,6 @@ class SqliteStorage:
                 time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
                 pause = min(pause * 1.5, 0.002)
             else:
-                self._writer.execute("pragma busy_timeout=5000")
                 return
 
     @contextmanager
@@ -243,7 +254,7 @@ class SqliteStorage:
 
     def compact(self) -> None:
         """Give free pages back to the file system."""
-        with self._turn(wait=True), self._told():
+        with self._turn(wait=True), self._told(), self._patience():
             self._writer.execute("vacuum")
             self._writer.execute("pragma wal_checkpoint(truncate)")
 

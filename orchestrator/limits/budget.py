@@ -18,6 +18,7 @@ from orchestrator.errors import BudgetExceeded, StorageError
 from orchestrator.events import Journal, scope
 from orchestrator.limits.amounts import Amount, Cap, Unit, dollars, money, parts, shown
 from orchestrator.limits.caps import caps, held, said
+from orchestrator.limits.disk import soon
 from orchestrator.limits.entries import SHARED, Place, Reservation, Scopes, Who, Wish, scopes
 from orchestrator.limits.ledger import Full, Ledger
 from orchestrator.limits.notices import Notices
@@ -114,11 +115,17 @@ class Budget:
         """Whether any limit of dollars holds for a call that is made now."""
         return any(cap.unit == "usd" for cap in self._standing()[2])
 
-    def reserve(self, wish: Wish, model: str) -> Reservation:
-        """Book a model call before it is made; raises BudgetExceeded."""
+    def reserve(self, wish: Wish, model: str, *, waits: bool = True) -> Reservation:
+        """Book a model call before it is made; raises BudgetExceeded.
+
+        Without `waits`, the caller sees to it that the `logs` are on the disk.
+        """
         place, found, caps = self._standing(model)
         with self._working() as ms:
-            return self.ledger.reserve(self.who, place, wish, found, caps, ms)
+            held = self.ledger.reserve(self.who, place, wish, found, caps, ms)
+        if waits and held.logs:
+            soon(held.logs).result()
+        return held
 
     def extend(self, held: Reservation, more: Amount) -> Reservation:
         """Book another attempt of a call whose last attempt may have cost; raises BudgetExceeded."""

@@ -145,6 +145,8 @@ class Reservation:
     """Those that held when it was booked."""
     is_shared: bool
     """Whether it is in the ledger of all workspaces too."""
+    logs: tuple[str, ...] = ()
+    """Files that have to be on the disk before the call is made."""
 
     @property
     def entry(self) -> tuple[int, float]:

@@ -95,9 +95,13 @@ class Ledger:
     def reserve(
         self, who: Who, place: Place, wish: Wish, scopes: Scopes, caps: Sequence[Cap], ms: int = 0
     ) -> Reservation:
-        """Book a model call, its answer cut to what is left where needed; raises Full."""
+        """Book a model call, its answer cut to what is left where needed; raises Full.
+
+        Its `logs` have to be on the disk before the call is made.
+        """
         here, shared = self._keys(scopes)
-        with self._writing(caps, everywhere=True):
+        logs = self._logs(caps)
+        with self._writing(() if logs else caps, everywhere=True):
             used = self._used(here, shared)
             output = self._fitting(wish, caps, used)
             amount = wish.amount(output)
@@ -107,7 +111,7 @@ class Ledger:
             self._keep_time(scopes.now)
             if self.shared:
                 self.shared.hold((entry, scopes.now), shared, amount, used)
-        return Reservation(entry, amount, output, scopes, tuple(caps), self.shared is not None)
+        return Reservation(entry, amount, output, scopes, tuple(caps), self.shared is not None, logs)
 
     def _enter(self, who: Who, place: Place, wish: Wish, now: float, output: int) -> int:
         """Write the entry of a call that is about to be made; returns its number."""
@@ -237,8 +241,8 @@ class Ledger:
         """Tokens of a turn's requests and answers, without calls that are under way."""
         into, out = self.connection.execute(
             "select total(input_tokens), total(output_tokens) from spending "
-            "where branch=? and turn=? and state='spent'",
-            (who.line, who.turn),
+            "where run=? and branch=? and turn=? and state='spent'",
+            (who.run, who.line, who.turn),
         ).fetchone()
         return int(into), int(out)
 
@@ -295,13 +299,21 @@ class Ledger:
     @contextmanager
     def _writing(self, caps: Iterable[Cap], *, everywhere: bool) -> Iterator[None]:
         """One transaction; where a limit of dollars holds, a power cut must not forget what was set aside."""
-        synced = [False, False]
-        for cap in caps:
-            if cap.unit == "usd":
-                synced[cap.label in SHARED and self.shared is not None] = True
+        synced = self._synced(caps)
         others = [self.shared] if self.shared and everywhere else []
         with together(self._totals, others, synced=synced[: len(others) + 1]):
             yield
+
+    def _synced(self, caps: Iterable[Cap]) -> tuple[bool, bool]:
+        """Whether a booking has to be on the disk, here and in the books of all workspaces."""
+        found = {cap.label in SHARED and self.shared is not None for cap in caps if cap.unit == "usd"}
+        return False in found, True in found
+
+    def _logs(self, caps: Iterable[Cap]) -> tuple[str, ...]:
+        """The files that such a booking is written to; none where one of them is not known."""
+        files = zip((self._totals, self.shared), self._synced(caps), strict=True)
+        logs = tuple(totals.log for totals, is_synced in files if totals and is_synced)
+        return logs if all(logs) else ()
 
 
 def _check(caps: Iterable[Cap], used: Mapping[str, Amount], amount: Amount, ms: int = 0) -> None:

@@ -7,12 +7,14 @@ cannot be true.
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 
-from orchestrator.errors import BudgetExceeded
+from orchestrator.errors import BudgetExceeded, StorageError
 from orchestrator.events import Journal
 from orchestrator.limits.amounts import Amount, dollars, nano
 from orchestrator.limits.budget import Budget
+from orchestrator.limits.disk import soon
 from orchestrator.limits.entries import Wish
 from orchestrator.limits.prices import Cost, Tokens, cost, own_prices, prices_path
 from orchestrator.llm.base import Usage
@@ -49,7 +51,8 @@ class BudgetHold:
 
     def __init__(self, meter: BudgetMeter, model: str, wish: Wish) -> None:
         self._meter, self._model, self._wish = meter, model, wish
-        self._held = meter.budget.reserve(wish, model)
+        self._held = meter.budget.reserve(wish, model, waits=False)
+        self._on_disk = soon(self._held.logs) if self._held.logs else None
         self._one = self._held.amount
         self._lost = 0
         self._is_open = True
@@ -58,6 +61,17 @@ class BudgetHold:
     def output_tokens(self) -> int:
         """How long the answer may be for it."""
         return self._held.output_tokens
+
+    async def safe(self) -> None:
+        """Return once no loss of power can make it forgotten; raises StorageError when the disk refuses."""
+        if self._on_disk is None:
+            return
+        try:
+            await asyncio.shield(asyncio.wrap_future(self._on_disk))
+        except OSError as error:
+            raise StorageError(
+                f"cannot write the budget: {error}; see whether the disk is full or failing, then go on"
+            ) from None
 
     def lose(self) -> None:
         """An attempt ended without a report and may have cost: it counts in full."""

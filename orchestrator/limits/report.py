@@ -10,10 +10,12 @@ from decimal import Decimal
 from typing import Literal
 
 from orchestrator.errors import UsageError
-from orchestrator.limits.amounts import dollars, shown
+from orchestrator.limits.amounts import NOTHING, Amount, dollars, shown
 from orchestrator.limits.caps import caps, held, said
-from orchestrator.limits.entries import Place, Who, scopes
+from orchestrator.limits.entries import SHARED, Place, Who, scopes
 from orchestrator.limits.ledger import Ledger
+from orchestrator.limits.shared import KEPT
+from orchestrator.limits.totals import Totals
 from orchestrator.settings import Limits
 
 By = Literal["agent", "model", "day", "run", "user", "organisation"]
@@ -48,6 +50,42 @@ def spending(connection: sqlite3.Connection, by: By, since: float = 0.0) -> list
     return [
         Row(str(n or "-"), c, int(i), int(o), dollars(usd), int(u), int(x)) for n, c, i, o, usd, u, x in rows
     ]
+
+
+Group = Literal["user", "organisation", "day", "month"]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What one user, organisation, day or month has used in all workspaces."""
+
+    name: str
+    calls: int
+    tokens: int
+    usd: Decimal
+    """Calls that were cut off or are under way count as much as was set aside for them."""
+    unpriced: int
+
+
+def everywhere(shared: Totals, by: Group, since: str = "") -> list[Sum]:
+    """Sums over all workspaces, the dearest first, of periods the newest first; `since` is a day.
+
+    Days and months add up users: each call counts for one. Months are whole, also the first one.
+    """
+    period = by if by in KEPT else "day" if since else "total"
+    length = KEPT[period][1] if period in KEPT else 0
+    sums: dict[str, Amount] = {}
+    for value, amount in shared.beginning(f"{by if by in SHARED else 'user'}.{period}:").items():
+        who, when = (value[: -length - 1], value[-length:]) if length else (value, "")
+        if when >= since[:length]:
+            name = when if by == period else who
+            sums[name] = sums.get(name, NOTHING) + amount
+    rows = [
+        Sum(name or "-", used.model_calls, used.tokens, dollars(used.nano), used.unpriced)
+        for name, used in sums.items()
+        if used.model_calls
+    ]
+    return sorted(rows, key=lambda row: row.name if by == period else (row.usd, row.calls), reverse=True)
 
 
 @dataclass(frozen=True)

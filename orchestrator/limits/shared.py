@@ -1,22 +1,25 @@
 """What one user spends on this machine, in all workspaces: a ledger in the user's data folder.
 
 It holds what limits of users and organisations count. The workspace's own ledger is written first, so after a
-crash this one is behind at most; `reconcile` brings it up to what the other says.
+crash this one is behind at most; `reconcile` brings it up to what the other says. Days and months are let go
+by their number and not by the clock: one that was wrong for a while must not take those away that count.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import StorageError
 from orchestrator.limits.amounts import Amount
+from orchestrator.limits.entries import SHARED
 from orchestrator.limits.totals import Totals
 from orchestrator.settings import data_dir
+from orchestrator.storage import Connection, commits, state_path
 from orchestrator.tables import TOTALS
 
 FILE = "spending.db"
@@ -29,6 +32,9 @@ create table if not exists held (
     primary key (workspace, entry, at)
 ) without rowid;
 """
+KEPT = {"day": (62, 10), "month": (24, 7)}
+"""By period, how many are kept, and how many characters at the end of a scope name it. Limits look at the
+newest one; the others are for `orc cost --all`."""
 _COUNTS = "model_calls, tokens, nano, unpriced"
 
 Entry = tuple[int, float]
@@ -53,13 +59,35 @@ class Shared(Totals):
         self.close = close
         """Let go of the file."""
 
-    def hold(self, entry: Entry, keys: Sequence[str], amount: Amount, known: Iterable[str]) -> None:
+    def hold(self, entry: Entry, keys: Sequence[str], amount: Amount, known: Collection[str]) -> None:
         """Book a call that is about to be made."""
         self.book(keys, amount, known)
+        if not set(keys) <= set(known):
+            self._let_go()
         self.connection.execute(
             f"insert into held (workspace, entry, at, scopes, {_COUNTS}) values (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             (self._workspace, *entry, "\n".join(keys), *_counts(amount)),
         )
+
+    def _let_go(self) -> None:
+        """Drop the oldest days and months, and what waits for a workspace that is gone."""
+        for period, (kept, length) in KEPT.items():
+            found = " or ".join(
+                f"(scope > '{name}.{period}:' and scope < '{name}.{period};')" for name in SHARED
+            )
+            newest = f"select distinct substr(scope, {-length}) from totals where {found} order by 1 desc"  # noqa: S608
+            self.connection.execute(
+                f"delete from totals where ({found}) "  # noqa: S608
+                f"and substr(scope, {-length}) <= ({newest} limit 1 offset {kept})"
+            )
+        for (workspace,) in self.connection.execute("select distinct workspace from held").fetchall():
+            if not state_path(Path(workspace)).exists():
+                self.connection.execute(
+                    "delete from held where workspace=? and date(at, 'unixepoch') < "
+                    "(select min(substr(scope, -10)) from totals "
+                    "where scope > 'user.day:' and scope < 'user.day;')",
+                    (workspace,),
+                )
 
     def extend(self, entry: Entry, keys: Sequence[str], more: Amount) -> None:
         """Book more for a call."""
@@ -120,13 +148,13 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
-            path, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False
+            path, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False, factory=Connection
         )
     except (OSError, sqlite3.Error) as error:
         raise _unusable(path, error) from None
     try:
         connection.execute("pragma journal_mode=wal")
-        connection.execute("pragma synchronous=full")
+        commits(connection, "full")
         if not connection.execute("select 1 from sqlite_master where name='held'").fetchone():
             connection.executescript(f"begin immediate; {SCHEMA} commit;")
     except sqlite3.Error as error:

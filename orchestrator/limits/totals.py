@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from orchestrator.errors import StorageError
 from orchestrator.limits.amounts import COLUMNS, Amount, Cap
+from orchestrator.storage import commits
 
 _COUNTS = ", ".join(COLUMNS)
 
@@ -22,6 +23,16 @@ class Totals:
         self.connection = connection
         self._name = name
         """How the file is called in an error."""
+        self._log: str | None = None
+
+    @property
+    def log(self) -> str:
+        """The file that a commit is written to; empty where it is none of its own."""
+        if self._log is None:
+            mode = self.connection.execute("pragma journal_mode").fetchone()[0]
+            path = self.connection.execute("pragma database_list").fetchone()[2]
+            self._log = f"{path}-wal" if path and mode == "wal" else ""
+        return self._log
 
     def of(self, keys: Sequence[str]) -> dict[str, Amount]:
         """What scopes have used, reservations included; those that used nothing may be missing."""
@@ -30,6 +41,14 @@ class Totals:
             keys,
         )
         return {scope: Amount._make(counts) for scope, *counts in rows}
+
+    def beginning(self, text: str) -> dict[str, Amount]:
+        """What the scopes that begin so have used, by the rest of their names."""
+        rows = self.connection.execute(
+            f"select scope, {_COUNTS} from totals where substr(scope, 1, ?)=?",  # noqa: S608
+            (len(text), text),
+        )
+        return {scope[len(text) :]: Amount._make(counts) for scope, *counts in rows}
 
     def book(
         self, keys: Sequence[str], amount: Amount, known: Iterable[str] | None = None
@@ -66,29 +85,34 @@ class Totals:
 
     @contextmanager
     def transaction(self, *, synced: bool) -> Iterator[None]:
-        """Write alone, or not at all; a commit that is not synced may be lost with the power."""
-        try:
-            if not synced:
-                self.connection.execute("pragma synchronous=normal")
-            self.connection.execute("begin immediate")
-        except sqlite3.Error as error:
-            raise self.refused(error) from None
+        """Write alone, or not at all, as far as `commit` was not called; see `begin`."""
+        self.begin(synced=synced)
         try:
             yield
         except sqlite3.Error as error:
             raise self.refused(error) from None
         finally:
-            if self.connection.in_transaction:
-                self.connection.execute("rollback")
-            if not synced:
-                self.connection.execute("pragma synchronous=full")
+            self.end()
+
+    def begin(self, *, synced: bool) -> None:
+        """Write alone from here on; a commit that is not synced may be lost with the power."""
+        try:
+            commits(self.connection, "full" if synced else "normal")
+            self.connection.execute("begin immediate")
+        except sqlite3.Error as error:
+            raise self.refused(error) from None
 
     def commit(self) -> None:
-        """End the transaction; raises StorageError."""
+        """Keep what was written; raises StorageError."""
         try:
             self.connection.execute("commit")
         except sqlite3.Error as error:
             raise self.refused(error) from None
+
+    def end(self) -> None:
+        """Forget what was not committed."""
+        if self.connection.in_transaction:
+            self.connection.execute("rollback")
 
     def refused(self, error: sqlite3.Error) -> StorageError:
         """What SQLite says, and what to do."""
@@ -104,12 +128,17 @@ def together(first: Totals, others: Sequence[Totals], *, synced: Sequence[bool])
     They are committed in their order, so a process that is killed leaves the later ones behind, never ahead.
     """
     everything = (first, *others)
-    with ExitStack() as stack:
+    try:
         for totals, is_synced in zip(everything, synced, strict=True):
-            stack.enter_context(totals.transaction(synced=is_synced))
+            totals.begin(synced=is_synced)
         yield
         for totals in everything:
             totals.commit()
+    except sqlite3.Error as error:
+        raise everything[-1].refused(error) from None
+    finally:
+        for totals in everything:
+            totals.end()
 
 
 def _marks(keys: Sequence[str]) -> str:

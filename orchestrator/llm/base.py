@@ -61,6 +61,10 @@ class Hold(Protocol):
         """How long the answer may be for it."""
         ...
 
+    async def safe(self) -> None:
+        """Return once no loss of power can make it forgotten: nothing may be sent before."""
+        ...
+
     def lose(self) -> None:
         """An attempt ended without a report and may have cost: it counts in full."""
         ...

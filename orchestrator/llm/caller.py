@@ -17,11 +17,11 @@ from langchain_core.messages import AIMessage
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from orchestrator.breaker import FAILURES, Breakers, Resting
-from orchestrator.errors import ModelNonsense, ModelRejected, ModelUnreachable
+from orchestrator.errors import ModelNonsense, ModelRejected, ModelUnreachable, OrcError
 from orchestrator.llm.base import Hold, Meter, OnRetry, OnText, OnUsage, Usage
 from orchestrator.llm.counted import Bound, Counted
 from orchestrator.llm.endpoint import Endpoint, Front, endpoint_of
-from orchestrator.llm.faults import Failed, Fault, LimitPassed, Patience, connect_limit, fault_of
+from orchestrator.llm.faults import Failed, Fault, LimitPassed, Patience, causes, connect_limit, fault_of
 from orchestrator.llm.pacing import Received, paced
 from orchestrator.llm.question import Question
 from orchestrator.llm.shown import Shown
@@ -259,9 +259,10 @@ class Caller:
                 self._refused.add(option)
 
     async def _once(self, line: Line, question: Question, attempts: Attempts) -> AIMessage:
-        from orchestrator.llm.client import WIRE_ERRORS  # noqa: PLC0415
+        from orchestrator.llm.client import BEFORE_SENDING, WIRE_ERRORS  # noqa: PLC0415
 
         shown, hold = attempts.shown, attempts.hold
+        BEFORE_SENDING.set(hold.safe if hold else None)
         if shown:
             shown.restart()
         if hold:
@@ -323,15 +324,15 @@ class Caller:
         return answer
 
     def _options(self, line: Line, question: Question) -> dict[str, Any]:
-        """Options of the request; some go in as `extra_body` so that the SDK does not act on them."""
+        """Options of the request, as `extra_body`: the SDK does not act on them, nor copy every schema."""
         swapped = "max_tokens" in self._refused
         limit = "max_completion_tokens" if line.endpoint.is_public or swapped else "max_tokens"
-        body: dict[str, Any] = {limit: question.max_tokens}
+        body: dict[str, Any] = {**question.options, limit: question.max_tokens}
         if question.response_format:
             body["response_format"] = dict(question.response_format)
         if "temperature" not in self._refused:
             body["temperature"] = question.temperature
-        return {**question.options, "extra_body": body, "stream_usage": "stream_options" not in self._refused}
+        return {"extra_body": body, "stream_usage": "stream_options" not in self._refused}
 
     def _limits(self, question: Question) -> Timeouts:
         limits = self.settings.timeouts
@@ -341,6 +342,9 @@ class Caller:
         return limits.model_copy(update={"first_token": limits.first_token + question.prompt_tokens / 30})
 
     def _fault(self, error: BaseException, line: Line) -> Fault:
+        """What an exception of the wire means; raises what is no fault of the wire."""
+        if ours := next((cause for cause in causes(error) if isinstance(cause, OrcError)), None):
+            raise ours from None
         if connect_limit(error):
             error = LimitPassed("connect", self.settings.timeouts.connect)
         return fault_of(error, line.endpoint.host, self.settings.api_key_env, self.patience.clock())

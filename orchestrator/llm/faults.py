@@ -128,7 +128,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 def fault_of(error: BaseException, host: str, key_name: str, now: float) -> Fault:
     """What an exception of the wire means."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, BadStatus):
             return _of_status(cause, host, key_name, now)
         if isinstance(cause, NoAnswer):
@@ -145,7 +145,7 @@ def fault_of(error: BaseException, host: str, key_name: str, now: float) -> Faul
             f"no secure connection to {host}: {tls.reason or tls}; check base_url (http or https?) and the "
         )
         return Fault("rejected", f"{text}server's certificate")
-    root = [*_causes(error)][-1]
+    root = [*causes(error)][-1]
     why = str(root) or type(root).__name__
     return Fault(
         "unreachable",
@@ -157,16 +157,17 @@ def fault_of(error: BaseException, host: str, key_name: str, now: float) -> Faul
 def _tls_fault(error: BaseException) -> ssl.SSLError | None:
     """What made a secure connection impossible; one that was only cut off may come about later."""
     passing = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLWantReadError, ssl.SSLSyscallError)
-    found = (cause for cause in _causes(error) if isinstance(cause, ssl.SSLError))
+    found = (cause for cause in causes(error) if isinstance(cause, ssl.SSLError))
     return next((cause for cause in found if not isinstance(cause, passing)), None)
 
 
 def connect_limit(error: BaseException) -> bool:
     """Whether an exception says that no connection came about in time."""
-    return any(type(cause).__name__ in {"ConnectTimeout", "PoolTimeout"} for cause in _causes(error))
+    return any(type(cause).__name__ in {"ConnectTimeout", "PoolTimeout"} for cause in causes(error))
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what led to it, the nearest first."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause

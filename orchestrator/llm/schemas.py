@@ -7,6 +7,7 @@ take only a part of that language, and a model pays for every word of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -32,10 +33,20 @@ STRICT_KEYS = GRAMMAR_KEYS | {"description", "pattern", "minimum", "maximum", "m
 """What strict structured output of the OpenAI API accepts."""
 
 
+TOOL_KEYS = STRICT_KEYS | {"default", "format", "minLength", "maxLength", "uniqueItems"}
+"""What servers put before a model of a tool."""
+IMPLIED = [("additionalProperties", False), ("minimum", 0), ("minimum", 1)]
+
+
+@lru_cache(maxsize=256)
 def function(tool: ToolSpec) -> Schema:
-    """A tool in the form that OpenAI's `tools` takes."""
-    keys = STRICT_KEYS | {"default", "format", "minLength", "maxLength", "uniqueItems"}
-    parameters = _reduce(_schema_of(tool.arguments), keys)
+    """A tool in the form that OpenAI's `tools` takes; it goes with every request, so no word is wasted.
+
+    That nothing else is taken, that what may be left out may be null, and that a count is no less than 0 or 1
+    goes without saying.
+    """
+    parameters = _plain(_reduce(_without_null(_schema_of(tool.arguments)), TOOL_KEYS))
+    parameters.pop("description", None)
     parameters.setdefault("properties", {})
     return {
         "type": "function",
@@ -79,7 +90,9 @@ def _action(tool: ToolSpec, before: Sequence[str]) -> Schema:
     }
 
 
+@lru_cache(maxsize=256)
 def _schema_of(model: type[BaseModel]) -> Schema:
+    """The whole schema, which takes a millisecond to make; it is read only."""
     schema = model.model_json_schema()
     inlined = _inline(schema, schema.get("$defs", {}), ())
     return inlined if isinstance(inlined, dict) else {}
@@ -121,6 +134,18 @@ def _reduce(schema: Schema, keys: set[str]) -> Schema:
     return kept
 
 
+def _plain(schema: Schema) -> Schema:
+    """A schema without what goes without saying, at every level."""
+    kept = {key: value for key, value in schema.items() if (key, value) not in IMPLIED}
+    if "properties" in kept:
+        kept["properties"] = {name: _plain(part) for name, part in kept["properties"].items()}
+    if isinstance(kept.get("items"), dict):
+        kept["items"] = _plain(kept["items"])
+    if "anyOf" in kept:
+        kept["anyOf"] = [_plain(option) for option in kept["anyOf"]]
+    return kept
+
+
 def _without_null(schema: Schema) -> Schema:
     """Drop `null` where the field may be left out instead: one way to say nothing is enough."""
     required = schema.get("required", [])
@@ -135,7 +160,8 @@ def _not_null(schema: Schema) -> Schema:
     options = [option for option in schema.get("anyOf", []) if option.get("type") != "null"]
     if not options or len(options) == len(schema["anyOf"]):
         return schema
-    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    left_out = {"anyOf"} | ({"default"} if schema.get("default") is None else set())
+    rest = {key: value for key, value in schema.items() if key not in left_out}
     return {**rest, **options[0]} if len(options) == 1 else {**rest, "anyOf": options}
 
 

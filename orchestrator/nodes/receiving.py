@@ -59,8 +59,9 @@ def _received(call: ToolCall, text: str, verdict: Verdict, context: Context) -> 
 def fenced_results(messages: Sequence[AnyMessage], run: str, *, small: bool) -> list[AnyMessage]:
     """Messages as the model gets them: what may not give orders stands between marks.
 
-    A small model gets only what comes from beyond the workspace, or looks like an order, fenced, and in few
-    tokens: each costs it time, and its own reads are what it works with.
+    What comes from beyond the workspace, or looks like an order, says so in its marks; what is in the
+    workspace gets short ones, because the front of the prompt says it of all. A small model gets only the
+    former fenced, and in few tokens: each costs it time, and its own reads are what it works with.
     """
     return [_fenced(m, run, small=small) if isinstance(m, ToolMessage) else m for m in messages]
 
@@ -74,7 +75,7 @@ def _fenced(message: ToolMessage, run: str, *, small: bool) -> AnyMessage:
     odd = mark.get("odd") or []
     shown = (
         briefly_fenced(text, marked, odd)
-        if small
+        if small or (mark["trust"] < Trust.WEB and not odd)
         else fenced(text, marked, str(message.name or "a tool"), odd)
     )
     update: dict[str, Any] = {"content": shown}
