@@ -155,6 +155,18 @@ def test_what_if_goes_another_way_from_a_step(desk: Desk) -> None:
     assert desk.text("count") == "x\n"
 
 
+def test_what_if_can_start_among_the_files_of_that_moment(desk: Desk) -> None:
+    run = worked(desk)
+    with desk.model(WORK):
+        done = desk.orc("replay", "--from", f"{run}@turn", "--files", "--yes")
+    assert done.code == 0, done.err
+    assert desk.text("count") == "x\n"
+    assert desk.orc("switch", f"{run}/main", "--files").code == 0
+    assert desk.text("count") == "x\n"
+    refused = desk.orc("replay", run, "--files")
+    assert (refused.code, "need --from" in refused.err) == (2, True)
+
+
 def test_what_if_from_the_start_of_a_turn_asks_the_same_again(desk: Desk) -> None:
     run = worked(desk)
     with desk.model([Call("write_file", path="a", content="2"), Say("a holds 2")]) as served:

@@ -75,6 +75,23 @@ def test_a_turn_that_cannot_start_is_none(desk: Desk, name: str) -> None:
     assert desk.work("@coder look", [Call("list_files"), Say("seen")], run=run).answer == "seen"
 
 
+def test_calls_that_an_older_copy_does_not_know_are_named(desk: Desk, tmp_path: Path) -> None:
+    desk.work("@coder write a", [Call("write_file", path="a", content="1\n")])
+    run = desk.runs()[0].id
+    assert desk.orc("db", "backup", str(tmp_path / "copy.db")).code == 0
+    odd = Call("write_file", path="b\x1b[2J", content="1\n")
+    desk.work(None, [odd, Call("list_files")], run=run)
+    for path in state_path(desk.root).parent.glob("state.db*"):
+        path.unlink()
+    (tmp_path / "copy.db").rename(state_path(desk.root))
+    with desk.model([Say("wrote a")]):
+        done = desk.orc("resume")
+    assert (done.code, done.out) == (0, "wrote a\n")
+    assert "may now be made again:\n  write_file b\\x1b[2J\n" in done.err
+    with desk.model([Call("list_files"), Say("seen")]):
+        assert "made again" not in desk.orc("run", "-c", run, "@coder look").err
+
+
 @pytest.mark.parametrize("command", ["undo", "undo --files", "fork RUN@turn --files", "redo"])
 def test_what_cannot_be_journalled_moves_no_file(desk: Desk, command: str) -> None:
     run = branched(desk)

@@ -32,6 +32,7 @@ _COLORS = {"+": "green", "-": "red", "@": "cyan"}
 @click.option("--from", "start", metavar="POINT", help="Go another way from here, live, on a new branch.")
 @click.option("--say", metavar="REQUEST", help="With --from: go on with this request.")
 @click.option("--name", default="", help="With --from: name of the new branch.")
+@click.option("--files", is_flag=True, help="With --from: bring the files back to that moment too.")
 @shared
 def replay(run_id: str | None, start: str | None, **options: Any) -> None:
     """Show a RUN again; nothing is run. With CI set it is checked strictly instead.
@@ -48,8 +49,8 @@ def replay(run_id: str | None, start: str | None, **options: Any) -> None:
             )
         _what_if(start, options)
         return
-    if options["say"] or options["name"] or options["model"]:
-        raise UsageError("--say, --name and --model need --from POINT: where to go another way")
+    if options["say"] or options["name"] or options["model"] or options["files"]:
+        raise UsageError("--say, --name, --model and --files need --from POINT: where to go another way")
     if options["strict"] or options["check"] or os.environ.get("CI", "").lower() in {"1", "true"}:
         _strictly(run_id, options)
     else:
@@ -65,7 +66,7 @@ def _view(run_id: str | None, options: dict[str, Any]) -> None:
 
 
 def _what_if(start: str, options: dict[str, Any]) -> None:
-    from orchestrator.history import forking  # noqa: PLC0415
+    from orchestrator.history import forking, travel  # noqa: PLC0415
     from orchestrator.history.points import held  # noqa: PLC0415
     from orchestrator.session import Options, Session  # noqa: PLC0415
 
@@ -74,8 +75,12 @@ def _what_if(start: str, options: dict[str, Any]) -> None:
         if said is not None:
             Session(root, Options(model=options["model"])).check(said, point.run.id)
         request = _request_after(runs, point) if said is None else said
-        made = forking.fork(root, runs, point, name=options["name"], stem="what-if")
+        begun = forking.begin(root, runs, point, name=options["name"], stem="what-if")
+        moved = travel.to(root, runs, point) if options["files"] else None
+        made = forking.go_to(root, runs, begun, point)
     click.echo(f"{made.id}/{made.branch_name} starts at {point.name}", err=True)
+    for line in travel.tell(moved) if moved else []:
+        click.echo(line, err=True)
     go(options, request, made.id)
 
 

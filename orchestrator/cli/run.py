@@ -155,6 +155,27 @@ def _tidy(root: Path, retention: Retention) -> None:
         click.echo(f"note: old runs were not removed: {error}", err=True)
 
 
+def _tell_lost(root: Path, run_id: str | None) -> None:
+    """Warn of calls that the run made and does not know of any more."""
+    from orchestrator.history.auditing import lost_calls  # noqa: PLC0415
+    from orchestrator.runs import Runs  # noqa: PLC0415
+    from orchestrator.safety.visible import escaped  # noqa: PLC0415
+    from orchestrator.storage import opened_state  # noqa: PLC0415
+
+    with opened_state(root) as connection:
+        runs = Runs(connection, root)
+        run = runs.last_resumable() if run_id is None else runs.get(run_id)
+        calls = lost_calls(connection, root, run.id)
+    if calls:
+        named = "".join(f"\n  {escaped(call, keep='')}" for call in calls)
+        click.secho(
+            f"warning: the state file lost what {run.id} did last (a torn write, or an older copy); its log "
+            f"says that it made these calls, which may now be made again:{named}",
+            fg="yellow",
+            err=True,
+        )
+
+
 def _interrupt(*_: object) -> None:
     """Python's own way to take Ctrl-C, which asyncio would replace by one that waits for imports to end."""
     raise KeyboardInterrupt
@@ -186,6 +207,8 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
         ),
     )
     session.check(request, run_id)
+    if request is None or run_id is not None:
+        _tell_lost(root, run_id)
     fetch_before_use(chosen_model(load_settings(root), "default", os.environ, options["model"]))
     work = session.resume(run_id) if request is None else session.run(request, run=run_id)
     # Until the turn listens to them itself, which is after langgraph is loaded.

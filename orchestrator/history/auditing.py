@@ -56,6 +56,27 @@ def _logs(root: Path, run: str) -> list[Path]:
     return [found[age] for age in sorted(found, reverse=True)]
 
 
+def lost_calls(connection: sqlite3.Connection, root: Path, run: str) -> list[str]:
+    """Calls with effects that a run's log has after all that its journal has, such as `write_file a.txt`.
+
+    A log of the database that was torn, or an older copy of it, takes them from the journal: what is asked
+    next is then asked as if they had not been made.
+    """
+    last = connection.execute("select ifnull(max(at), 0) from events where run=?", (run,)).fetchone()[0]
+    path = root / FOLDER / "logs" / f"{run}.jsonl"
+    found = []
+    for line in _lines(path) if path.is_file() else ():
+        try:
+            event = Event(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        # With the files before it: calls that only read have none.
+        if event.kind == "tool_intent" and event.at > last and "before" in event.fields:
+            first = next(iter(event.fields.get("arguments", {}).values()), "")
+            found.append(f"{event.fields.get('tool', '')} {first}"[:100])
+    return found
+
+
 def _mirror_problems(events: list[Event], logs: list[Path]) -> Iterator[str]:
     """Where the log says something else than the journal.
 

@@ -161,8 +161,7 @@ def _check_journal(connection: sqlite3.Connection) -> None:
 
 def backup(runs: Runs, target: Path) -> int:
     """Write a whole and checked copy of the state file; returns its bytes. Raises OrcError."""
-    if target.exists():
-        raise UsageError(f"{target} is there already; name a new file")
+    _make_new(target)
     try:
         runs.connection.execute("vacuum into ?", (str(target),))
         with closing(sqlite3.connect(target)) as copy:
@@ -203,14 +202,13 @@ def export_file(root: Path, target: Path) -> int:
     """Write all threads to a new file of SqliteSaver; returns how many checkpoints."""
     from orchestrator.checkpoints import export_to, saver_of  # noqa: PLC0415
 
-    if target.exists():
-        raise UsageError(f"{target} is there already; name a new file")
     try:
         from langgraph.checkpoint.sqlite import SqliteSaver  # noqa: PLC0415 - only this command needs it
     except ImportError:
         raise UsageError(
             "this needs the package langgraph-checkpoint-sqlite: install it beside orc"
         ) from None
+    _make_new(target)
     try:
         with saver_of(root) as saver, SqliteSaver.from_conn_string(str(target)) as other:
             return export_to(saver, other)
@@ -222,6 +220,16 @@ def export_file(root: Path, target: Path) -> int:
                 f"cannot write {target}: {error}; free some space or name another place"
             ) from None
         raise
+
+
+def _make_new(target: Path) -> None:
+    """Make an empty file that no other process makes too."""
+    try:
+        target.touch(exist_ok=False)
+    except FileExistsError:
+        raise UsageError(f"{target} is there already; name a new file") from None
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror}; name another place") from None
 
 
 def _alive(branches: list[Branch]) -> set[str]:

@@ -13,16 +13,12 @@ from orchestrator.history.points import Point
 from orchestrator.runs import Run, Runs
 
 
-def fork(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "try") -> Run:
-    """Add a branch that starts at a point and make it the current one; nothing is run.
-
-    The caller holds the run's lock. Costs the same at any length. Raises UsageError for a bad name.
-    """
-    return go_to(root, runs, begin(root, runs, point, name=name, stem=stem), point)
-
-
 def begin(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "try") -> Branch:
-    """Add the branch without showing it to anyone, so that what cannot be done is known before files move."""
+    """Add a branch that starts at a point; nothing is run, and nobody sees it until `go_to` or `show`.
+
+    So what cannot be done is known before files move. The caller holds the run's lock. Costs the same at
+    any length. Raises UsageError for a bad name.
+    """
     from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
 
     point = _before_approval(runs, point)
