@@ -84,10 +84,15 @@ def test_calls_that_an_older_copy_does_not_know_are_named(desk: Desk, tmp_path: 
     for path in state_path(desk.root).parent.glob("state.db*"):
         path.unlink()
     (tmp_path / "copy.db").rename(state_path(desk.root))
+    with desk.model([]):
+        refused = desk.orc("resume")
+    assert refused.code == 2
+    assert "may now be made again:\n  write_file b\\x1b[2J\n" in refused.err
+    assert f"`orc resume {run} --despite-loss`" in refused.err
     with desk.model([Say("wrote a")]):
-        done = desk.orc("resume")
+        done = desk.orc("resume", "--despite-loss")
     assert (done.code, done.out) == (0, "wrote a\n")
-    assert "may now be made again:\n  write_file b\\x1b[2J\n" in done.err
+    assert "may now be made again" in done.err
     with desk.model([Call("list_files"), Say("seen")]):
         assert "made again" not in desk.orc("run", "-c", run, "@coder look").err
 

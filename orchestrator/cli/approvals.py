@@ -142,7 +142,7 @@ def _decide(
         return
     for name in ready[1:]:
         click.echo(f"then go on: orc resume {name}", err=True)
-    go(options, None, ready[0])
+    go({**options, "despite_loss": False}, None, ready[0])
 
 
 def _check(rows: list[Row], runs: Runs, decision: Mapping[str, Any]) -> None:

@@ -99,6 +99,9 @@ Examples:
     metavar="NAME=VALUE",
     help="Raise a limit for this turn: usd=0.05, usd=+0.05.",
 )
+@click.option(
+    "--despite-loss", is_flag=True, help="Go on although calls that were made are lost from the state file."
+)
 @shared
 def resume(run_id: str | None, raised: tuple[str, ...], workspace: Path | None, **options: Any) -> None:
     """Go on with a RUN that stopped, waits for approval or was cut off; the newest one by default."""
@@ -155,8 +158,9 @@ def _tidy(root: Path, retention: Retention) -> None:
         click.echo(f"note: old runs were not removed: {error}", err=True)
 
 
-def _tell_lost(root: Path, run_id: str | None) -> None:
-    """Warn of calls that the run made and does not know of any more."""
+def _check_lost(root: Path, run_id: str | None, *, goes_on: bool) -> None:
+    """Tell of calls that the run made and does not know of any more; unless it `goes_on`, ask or refuse."""
+    from orchestrator.cli.ask import person_is_there  # noqa: PLC0415
     from orchestrator.history.auditing import lost_calls  # noqa: PLC0415
     from orchestrator.runs import Runs  # noqa: PLC0415
     from orchestrator.safety.visible import escaped  # noqa: PLC0415
@@ -168,12 +172,18 @@ def _tell_lost(root: Path, run_id: str | None) -> None:
         calls = lost_calls(connection, root, run.id)
     if calls:
         named = "".join(f"\n  {escaped(call, keep='')}" for call in calls)
-        click.secho(
-            f"warning: the state file lost what {run.id} did last (a torn write, or an older copy); its log "
-            f"says that it made these calls, which may now be made again:{named}",
-            fg="yellow",
-            err=True,
+        text = (
+            f"the state file lost what {run.id} did last (a torn write, or an older copy); its log says that "
+            f"it made these calls, which may now be made again:{named}"
         )
+        if goes_on:
+            click.secho(f"warning: {text}", fg="yellow", err=True)
+        elif not person_is_there():
+            raise UsageError(f"{text}\nsee what they did; `orc resume {run.id} --despite-loss` goes on")
+        else:
+            click.secho(text, fg="yellow", err=True)
+            if not click.confirm("Go on all the same?", default=False, err=True):
+                raise UsageError("nothing was done")
 
 
 def _interrupt(*_: object) -> None:
@@ -208,7 +218,7 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
     )
     session.check(request, run_id)
     if request is None or run_id is not None:
-        _tell_lost(root, run_id)
+        _check_lost(root, run_id, goes_on=request is not None or options.get("despite_loss", True))
     fetch_before_use(chosen_model(load_settings(root), "default", os.environ, options["model"]))
     work = session.resume(run_id) if request is None else session.run(request, run=run_id)
     # Until the turn listens to them itself, which is after langgraph is loaded.
