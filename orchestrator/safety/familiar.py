@@ -46,7 +46,7 @@ _QUESTION = re.compile(
     re.IGNORECASE,
 )
 _LOOKS = re.compile(
-    r"-L|-ll?|--?(list|ls|show|info|status|cat|du|df|count|stat|tail|text|query|print)(-\S+)?"
+    r"-L|-ll?|--?(?:list|get|show)[\w-]*|--?(ls|info|status|cat|du|df|count|stat|tail|text|query|print)(-\S+)?"
 )
 _ACTS = re.compile(
     r"-\w*[dDrRFXxwk]\w{0,2}|--(add|set|create|modify|flush|append|insert|import|load|write|force)(=.*)?"
@@ -57,6 +57,7 @@ _NOUNS = re.compile(
     r"|snapshots|revisions|releases|instances|ps|size|topics|queues|streams|keys|tables|tokens|devices|networks|volumes|apps|addons|domains|certs|buckets|projects"
     r"|accounts|orgs|teams|repos|sites|functions|plugins|records|templates|stacks|servers|droplets|vms|jobs|runs|builds"
     r"|deployments|environments|envs|sessions|tasks|timers|units|mounts|interfaces|routes|rules|models|datasets|pipelines"
+    r"|stack|dns|config|context|profile|account|inventory|facts|summary|fsck"
 )
 """What a command shows that says no more than their name."""
 _THING = re.compile(r"logs?|versions?|events?|health|metrics|stats?|history|usage", re.IGNORECASE)

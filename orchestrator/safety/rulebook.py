@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -250,6 +251,12 @@ def operands(program: str, arguments: list[str], values: dict[str, Names]) -> li
         elif not argument.startswith("-") or argument == "-":
             found.append(argument)
     return found
+
+
+def without_values(program: str, arguments: list[str], values: dict[str, Names]) -> list[str]:
+    """Arguments without the values of options that take one."""
+    takes = values.get(program, ())
+    return [item for before, item in pairwise(["", *arguments]) if before not in takes or not before]
 
 
 def begins(found: list[str], sequences: Names) -> bool:
