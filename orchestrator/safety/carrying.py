@@ -33,7 +33,18 @@ _RUN_WORDS = frozenset([
     "env",
     "call",
 ])
-_RUN_OPTIONS = frozenset(["-c", "-e", "-x", "--command", "--cmd", "--exec", "--run", "--shell", "--scripts"])
+_RUN_OPTIONS = frozenset([
+    "-c",
+    "-e",
+    "-x",
+    "--command",
+    "--cmd",
+    "--exec",
+    "--run",
+    "--shell",
+    "--scripts",
+    "--preview",
+])
 """Words and options behind which programs take a command."""
 _RUINS = frozenset(["rm", "dd", "mkfs", "shred", "wipefs", "chmod", "chown", "mv", "find", "truncate"])
 _GUESSED = ("shell.not-known", "shell.unreadable", "shell.unknown", "remote.", "project.grave-word")

@@ -252,7 +252,9 @@ class Examiner:
     def ruled(self, name: str, invocation: Invocation, subject: str, *, asks: bool) -> bool:
         """What the rules say; `asks` where the command's statements are all queries."""
         argv, known = invocation.argv, False
-        asked = self.book.is_outward(name) and only_asks(without_values(name, argv[1:], self.book.values))
+        asked = self.book.is_outward(name) and only_asks(
+            without_values(name, argv[1:], self.book.values), name
+        )
         is_certain = asks or readers.is_certain(name, argv[1:], self.book)
         for rule in rules_for(name, argv[1:], invocation.given or "", self.book):
             is_question = is_certain and rule.id.startswith(_SERVICES)

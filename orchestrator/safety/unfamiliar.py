@@ -72,7 +72,7 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
     if not arguments and (name in unwrap.SHELLS or interpreters.takes_code(name)):
         return  # a shell or an interpreter that is given nothing to run
     reads = re.search(r"-?(doc|lint|help)$", name)
-    asked = only_asks(without_values(name, arguments, examiner.book.values))
+    asked = only_asks(without_values(name, arguments, examiner.book.values), name)
     grave = not (reads or asked) and speaks_of_loss(arguments)
     grave |= name_speaks_of_loss(argv[0], arguments, loosely=True)
     disks = [item for item in arguments if targets.DISK.match(_AS_OUTPUT.sub("", item))]
