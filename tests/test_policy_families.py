@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from orchestrator.safety import interpreters
@@ -204,3 +206,9 @@ def test_a_function_that_is_not_known_before_it_runs_is_asked(code: str) -> None
 )
 def test_code_that_only_looks_at_functions_is_left_alone(code: str) -> None:
     assert level(code) < Level.REVIEW
+
+
+def test_words_that_may_all_be_commands_are_judged_in_time() -> None:
+    started = time.perf_counter()
+    assert decide("x run " * 10_000 + "-- rm -rf /") in FLAGGED
+    assert time.perf_counter() - started < 2

@@ -315,7 +315,7 @@ def other(text: str) -> Signs:
             signs.changes += [(effect, item, tree) for item in targets or [UNKNOWN]]
     if _OTHER_RUN.search(text):
         signs.scripts += [item for item in literals if _COMMAND.match(item)]
-        starts = [at for at, item in enumerate(literals) if item in _RUINS]
+        starts = [at for at, item in enumerate(literals) if item in _RUINS][:8]
         signs.scripts += [" ".join(map(quoted, literals[at : at + 6])) for at in starts]
     signs.changes += [("delete", match[1], True) for match in _TCL_DELETE.finditer(text)]
     if _OTHER_SHELL.search(text):
