@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from orchestrator.safety import interpreters
@@ -47,6 +49,12 @@ FLAGGED = {"ask", "deny"}
         "perl -e 'unlink </etc/*>'",
         "flashcp img /dev/mtd0",
         "emerge -C sys-libs/glibc",
+        "chmod -R --reference=/tmp /etc",
+        "swift -e 'import Foundation; system(\"rm -rf /\")'",
+        'elixir -e \'System.cmd("rm", ["-rf", "/"])\'',
+        "osascript -l JavaScript -e 'app.doShellScript(\"rm -rf /\")'",
+        "fzf --bind 'enter:execute(rm -rf /)'",
+        "find / -type f -size +0 -exec truncate -s 0 {} \\;",
         "mkfs.gfs2 -p lock_dlm /dev/vg/lv",
         "some-writer image /dev/sdb",
         "sed 's/^#//' <<< '#rm -rf /' | bash",
@@ -76,6 +84,15 @@ def test_ruin_that_an_unknown_program_is_told_is_denied(command: str) -> None:
         "some-hypervisor vm-destroy a",
         "some-stop now",
         "./gradlew clean test",
+        "xfs_repair -L /dev/sdb1",
+        "btrfs check --repair /dev/sdb1",
+        "az monitor log-analytics workspace delete -n a",
+        "kill -KILL 4321",
+        "bundle config unset a",
+        "git flow feature delete a",
+        "pip-sync a.txt",
+        "ionice -c3 -p 1",
+        "ipvsadm -C",
         "php -r 'system(\"rm -rf \".$argv[1]);' src",
         "exec 5<<< 'rm -rf /'; bash <&5",
         "RSYNC_RSH='rm -rf src' rsync a h:b",
@@ -109,6 +126,21 @@ def test_harm_that_a_program_is_told_is_flagged(command: str) -> None:
         "rpm -qi bash",
         "git log --grep delete",
         "jest delete",
+        "swanctl --list-sas",
+        "virsh dumpxml a",
+        "heroku logs -a destroy",
+        "dbt ls --select drop_a",
+        "knife node list",
+        "ceph -s",
+        "perl -le 'print length(\"rm -rf /\")'",
+        "mongosh --eval 'db.purges.aggregate([])'",
+        "az group exists -n delete",
+        "ethtool -i eth0",
+        "kill -L",
+        "psql -c '\\h DROP TABLE'",
+        "pip uninstall -h",
+        "task --dry destroy",
+        "awk '/systemctl stop/' a.sh",
         "docker run --rm image command",
         "./scripts/test_delete.sh",
         "docker run -it --rm python:3.12 python",
@@ -174,3 +206,9 @@ def test_a_function_that_is_not_known_before_it_runs_is_asked(code: str) -> None
 )
 def test_code_that_only_looks_at_functions_is_left_alone(code: str) -> None:
     assert level(code) < Level.REVIEW
+
+
+def test_words_that_may_all_be_commands_are_judged_in_time() -> None:
+    started = time.perf_counter()
+    assert decide("x run " * 10_000 + "-- rm -rf /") in FLAGGED
+    assert time.perf_counter() - started < 2

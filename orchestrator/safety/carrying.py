@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from itertools import dropwhile
+from itertools import dropwhile, islice
 from typing import TYPE_CHECKING
 
 from orchestrator.safety import embedded, interpreters, queries, readers, unwrap
@@ -33,9 +33,24 @@ _RUN_WORDS = frozenset([
     "env",
     "call",
 ])
-_RUN_OPTIONS = frozenset(["-c", "-e", "-x", "--command", "--cmd", "--exec", "--run", "--shell", "--scripts"])
+_RUN_OPTIONS = frozenset([
+    "-c",
+    "-e",
+    "-x",
+    "--command",
+    "--cmd",
+    "--exec",
+    "--run",
+    "--shell",
+    "--scripts",
+    "--preview",
+])
 """Words and options behind which programs take a command."""
 _RUINS = frozenset(["rm", "dd", "mkfs", "shred", "wipefs", "chmod", "chown", "mv", "find", "truncate"])
+_TOLD_DEPTH = 10
+"""Nesting below which such commands are looked for: each may hold several more."""
+_LOOKED_AT, _FOLLOWED = 400, 4
+"""Words of a command that are looked at, and commands among them that are followed."""
 _GUESSED = ("shell.not-known", "shell.unreadable", "shell.unknown", "remote.", "project.grave-word")
 """Findings that a text which is no command may have, too."""
 _HIDDEN = re.compile(r"(?:\brm\s+-\w*[rRf]|\bmkfs|\bdd\s+\S*of=/dev/|\bshred\s).*", re.DOTALL)
@@ -60,7 +75,7 @@ def carried(examiner: Examiner, name: str, invocation: Invocation) -> bool:
     for text in unwrap.texts_taken(name, invocation):
         examiner.walk.script(text, invocation.scene.copy())
     known |= embedded.run(examiner, name, invocation)
-    if not known and not queries.speaks_sql(name):
+    if not known and not queries.speaks_sql(name) and examiner.walk.depth < _TOLD_DEPTH:
         _told(examiner, name, invocation)
     return known
 
@@ -68,7 +83,7 @@ def carried(examiner: Examiner, name: str, invocation: Invocation) -> bool:
 def _told(examiner: Examiner, name: str, invocation: Invocation) -> None:
     """Commands among the arguments of a program that no description calls a carrier: what is grave counts."""
     words, scene = invocation.argv[1:], invocation.scene
-    found = list(_commands(words))
+    found = list(islice(_commands(words[:_LOOKED_AT]), _FOLLOWED))
     if not found or interpreters.takes_code(name) or readers.entry(name, words, examiner.book):
         return
     for argv, is_meant in found:

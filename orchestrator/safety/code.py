@@ -259,6 +259,13 @@ _PATTERN = re.compile(
     r"\b(if|unless|and|or|while|grep)\s*\{?\s*(?:\$\w+\s*=~\s*)?m?/(?:[^/\\\n]|\\.)*/[a-z]*(?=\s*[;)}'\"]|\s*$)"
 )
 """A pattern that something is compared with."""
+_OTHER_RUN = re.compile(
+    r"system|[sS]ys\.command|System\.(cmd|Process)|Process\b|\bs?h?run\b|\bsh\b|doShellScript|exec", re.I
+)
+"""Calls that start a process in languages of which little else is known here."""
+_RUINS = frozenset(["rm", "dd", "shred", "mkfs.ext4", "wipefs", "chmod", "chown"])
+_COMMAND = re.compile(r"\s*(sudo\s+)?(rm\s+-|dd\s+(\S+\s+)*of=|mkfs|shred\s|wipefs\s|ch(mod|own)\s+-R)")
+"""How a literal begins that is a command, however it is run."""
 _GLOB = re.compile(r"<([\w./~-]*\*[\w./*~-]*)>")
 """Files by a pattern, as Perl writes them."""
 _TCL_DELETE = re.compile(r"\bfile\s+delete\s+(?:-force\s+|--\s+)*([^\s;\]\"]+)")
@@ -306,6 +313,10 @@ def other(text: str) -> Signs:
     ):
         if pattern.search(text):
             signs.changes += [(effect, item, tree) for item in targets or [UNKNOWN]]
+    if _OTHER_RUN.search(text):
+        signs.scripts += [item for item in literals if _COMMAND.match(item)]
+        starts = [at for at, item in enumerate(literals) if item in _RUINS][:8]
+        signs.scripts += [" ".join(map(quoted, literals[at : at + 6])) for at in starts]
     signs.changes += [("delete", match[1], True) for match in _TCL_DELETE.finditer(text)]
     if _OTHER_SHELL.search(text):
         signs.scripts += [

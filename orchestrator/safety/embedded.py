@@ -20,6 +20,7 @@ _PATTERNS = {
     "mysql mariadb": r"^\s*(?:system|\\!)\s+(.+)",
     "sqlite3 sqlite": r"^\s*\.(?:shell|system)\s+(.+)",
     "psql": r"^\s*\\!\s*(.+)",
+    "fzf sk": r"(?:execute(?:-silent)?|become|reload)\((.+)\)",
     "gdb lldb": r"^(?:shell|!)\s*(.+)",
     "socat": r"(?:EXEC|SYSTEM):([^,]+)",
     "ssh scp sftp": r"(?:ProxyCommand|LocalCommand)[= ](.+)",

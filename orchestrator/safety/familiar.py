@@ -31,7 +31,7 @@ _ACTION = re.compile(
     re.IGNORECASE,
 )
 _OPTION = re.compile(
-    rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|expunge|empty|shutdown|overwrite|factory-reset|full-refresh|replace|in-?place|export-secret-keys?|nodeps)"
+    rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|expunge|empty|shutdown|repair|overwrite|factory-reset|full-refresh|replace|in-?place|export-secret-keys?|nodeps)"
     r"(?:\d|[-=](?!n?o?-?dry|=false|on-|at-|after|others|when|if)\S*)?"
     r"|--(?:force|reset|rm|clean|restore|rollback|no-preserve-root|yes-i-really-\S*)(?:-all)?"
     r"|--(?:rm|clear|clean|stop)-(?:all|cache|data|dirs?|files?|volumes?|server|db|database|history|logs?)(?:-\S+)?",
@@ -41,12 +41,12 @@ _ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-
 _QUESTION = re.compile(
     r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
     r"|logs?|tail|top|ping|whoami|inspect|explain|history|stats?|usage|lookup|query|count|find|verify|health|events?|print"
-    r"|dominfo|dump\w*|\w+info|[\w-]+-list|\w*stats?|session|active|observe|ring|proxy-config|about|[\w-]+-info|\w*-status|list\w+|getall|isready|repoquery|provides|whatprovides"
+    r"|dominfo|dump\w*|\w+info|[\w-]+-list|\w*stats?|session|active|observe|ring|proxy-config|about|[\w-]+-info|\w*-status|list\w+|getall|isready|exists?|output|fetch|manifest|repoquery|provides|whatprovides"
     r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man|analy[sz]e|report|monitor|presign|df|du|audit|trace|graph|scan)(?:[-_:].*)?",
     re.IGNORECASE,
 )
 _LOOKS = re.compile(
-    r"-L|-ll?|--?(list|ls|show|info|status|cat|du|df|count|stat|tail|text|query|print)(-\S+)?"
+    r"-L\w?|-l\w?|--?(?:list|get|show|display)[\w-]*|--?(ls|info|status|cat|du|df|count|stat|tail|text|query|print)(-\S+)?"
 )
 _ACTS = re.compile(
     r"-\w*[dDrRFXxwk]\w{0,2}|--(add|set|create|modify|flush|append|insert|import|load|write|force)(=.*)?"
@@ -57,6 +57,7 @@ _NOUNS = re.compile(
     r"|snapshots|revisions|releases|instances|ps|size|topics|queues|streams|keys|tables|tokens|devices|networks|volumes|apps|addons|domains|certs|buckets|projects"
     r"|accounts|orgs|teams|repos|sites|functions|plugins|records|templates|stacks|servers|droplets|vms|jobs|runs|builds"
     r"|deployments|environments|envs|sessions|tasks|timers|units|mounts|interfaces|routes|rules|models|datasets|pipelines"
+    r"|stack|dns|config|context|profile|account|inventory|facts|summary|fsck|groups|connections|port"
 )
 """What a command shows that says no more than their name."""
 _THING = re.compile(r"logs?|versions?|events?|health|metrics|stats?|history|usage", re.IGNORECASE)
@@ -106,8 +107,29 @@ def orders_loss(arguments: list[str], most: int = 2) -> bool:
     return any(re.fullmatch(_ORDER, word) for word in words) or any(map(_ORDERED.fullmatch, arguments))
 
 
-def only_asks(arguments: list[str]) -> bool:
+_VERB_LAST = frozenset([
+    "az",
+    "gcloud",
+    "oci",
+    "ibmcloud",
+    "openstack",
+    "aliyun",
+    "yc",
+    "scw",
+    "linode-cli",
+    "aws",
+])
+_ASKING_VERB = re.compile(r"(?:list|ls|show|get|describe|read|tail|query|search|export|wait)(?:-.*)?")
+
+
+def only_asks(arguments: list[str], program: str = "") -> bool:
     """Whether the first words are a question, and none of them a change."""
+    if program in _VERB_LAST:
+        # Their first words are things: `monitor workspace delete`.
+        words = list(takewhile(lambda item: not item.startswith("-"), arguments))
+        asking = next((at for at, word in enumerate(words) if _ASKING_VERB.fullmatch(word)), len(words))
+        if any(map(_CHANGES.fullmatch, words[:asking])):
+            return bool(_ASKS & set(arguments))
     words = [item for item in arguments if re.match(r"[A-Za-z]", item)][:4]
     if (_ASKS | {"--test", "--describe", "--status", "--show"}) & set(arguments):
         return True

@@ -33,7 +33,9 @@ def actions(examiner: Examiner, invocation: Invocation, subject: str) -> bool:
         if argument in _WRITES:
             examiner.change("write", "".join(arguments[at + 1 : at + 2]), scene)
     for argv in targets.find_commands(arguments):
-        for place in () if selective else places:
+        for place in places:
+            if selective and (scope(place, scene) is not Scope.VITAL or place.startswith(scene.home)):
+                continue
             if any(change.effect == "write" for change in targets.changes(argv[0], argv[1:], examiner.book)):
                 examiner.change("own", place, scene, tree=True, subject=subject)
         for place in places:

@@ -25,10 +25,14 @@ _CODE |= {
     "ts-node": "e",
     "tsx": "e",
     "jshell": "",
+    "swift": "e",
+    "clojure": "e",
+    "bb": "e",
     "kotlin": "e",
     "raku": "e",
 }
 _CODE |= {"elixir": "e", "groovy": "e", "guile": "c", "racket": "e", "sbcl": "", "gawk": "", "scala": "e"}
+_CODE |= {"crystal": "", "coffee": "e", "ocaml": "e", "ghc": "e", "octave": "", "gnuplot": "e"}
 _FILES = {
     "go": "run",
     "deno": "run",
@@ -149,7 +153,7 @@ def _given_code(arguments: list[str], letters: str) -> str | None:
         attached = re.fullmatch(rf"-[{letters}](.*[ ('\"].*)", argument, re.DOTALL) if letters else None
         if attached:
             return attached[1]
-        if not argument.startswith("-"):
+        if not argument.startswith("-") and arguments[at - 1 : at] != ["-l"]:
             return None
     return None
 

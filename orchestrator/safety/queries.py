@@ -62,7 +62,7 @@ _CHANGE = re.compile(
 )
 _HARMLESS_EXPLAIN = re.compile(r"explain\s+(?!.*\banaly[sz]e\b)", re.IGNORECASE | re.DOTALL)
 _MONGO = re.compile(
-    r"(print(json)?\(\s*)?(db(\.\w+)*\.(find|findOne|count\w*|estimatedDocumentCount|stats|distinct|get\w+|version"
+    r"(print(json)?\(\s*)?(db(\.\w+)*\.(find|findOne|count\w*|estimatedDocumentCount|stats|distinct|get\w+|version|aggregate"
     r"|serverStatus|hello|isMaster|dataSize|totalSize)\(.*|rs\.status\(\)|show \w+)\s*",
     re.IGNORECASE | re.DOTALL,
 )

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -217,13 +218,17 @@ def named(program: str, patterns: Names) -> bool:
     return any(program == pattern or fnmatchcase(program, pattern) for pattern in patterns)
 
 
+_SIGNAL = re.compile(r"-(SIG)?(HUP|INT|QUIT|KILL|TERM|STOP|CONT|USR[12]|ALRM|ABRT|TSTP|SEGV|PIPE|WINCH)")
+"""Names of signals, which look like letters in a row."""
+
+
 def has(option: str, arguments: list[str]) -> bool:
     """Whether an option was given: as it is, in a cluster of letters, or with `=value`."""
     for argument in arguments:
         if argument == option or (option.startswith("-") and argument.startswith(option + "=")):
             return True
         cluster = re.fullmatch("-[A-Za-z]", option) and re.match(r"-[A-Za-z0-9]{1,7}$", argument)
-        if cluster and option[1] in argument[1:]:
+        if cluster and not _SIGNAL.fullmatch(argument) and option[1] in argument[1:]:
             return True
     return False
 
@@ -250,6 +255,12 @@ def operands(program: str, arguments: list[str], values: dict[str, Names]) -> li
         elif not argument.startswith("-") or argument == "-":
             found.append(argument)
     return found
+
+
+def without_values(program: str, arguments: list[str], values: dict[str, Names]) -> list[str]:
+    """Arguments without the values of options that take one."""
+    takes = values.get(program, ())
+    return [item for before, item in pairwise(["", *arguments]) if before not in takes or not before]
 
 
 def begins(found: list[str], sequences: Names) -> bool:

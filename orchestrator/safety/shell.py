@@ -24,7 +24,7 @@ from orchestrator.safety import (
     windows,
 )
 from orchestrator.safety.familiar import only_asks
-from orchestrator.safety.rulebook import Book, rules_for
+from orchestrator.safety.rulebook import Book, rules_for, without_values
 from orchestrator.safety.scope import AT_HOME, Scope, absolute, consequence, scope, starts_sessions
 from orchestrator.safety.verdict import Finding, Level, Loss, printable
 from orchestrator.safety.walk import Invocation, Walk
@@ -85,6 +85,7 @@ _SERVICES = (
     "repository.",
     "cloud.",
     "queues.",
+    "fleet.",
 )
 """Rules that look for a word among all arguments: a subcommand that only reads is the better sign."""
 _ASKABLE = (
@@ -251,7 +252,9 @@ class Examiner:
     def ruled(self, name: str, invocation: Invocation, subject: str, *, asks: bool) -> bool:
         """What the rules say; `asks` where the command's statements are all queries."""
         argv, known = invocation.argv, False
-        asked = self.book.is_outward(name) and only_asks(argv[1:])
+        asked = self.book.is_outward(name) and only_asks(
+            without_values(name, argv[1:], self.book.values), name
+        )
         is_certain = asks or readers.is_certain(name, argv[1:], self.book)
         for rule in rules_for(name, argv[1:], invocation.given or "", self.book):
             is_question = is_certain and rule.id.startswith(_SERVICES)

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
 
 from orchestrator.effects import Trust
 from orchestrator.redaction import REDACTED
@@ -29,8 +32,16 @@ LEAVES = frozenset({
 """Rules on what goes out of the machine: `--yes` never covers them."""
 ASKED = "taint.asked"
 """The rule on what the policy asks anyway and the user's words do not speak of."""
-_REPLACES = re.compile(r"\s*(?::|(?:truncate|mv|true|shred|dd)\b|(?:cat|cp)\s+/dev/null\b)")
+_REPLACES = re.compile(
+    r"\s*(?::|(?:truncate|mv|true|shred|dd)\b|(?:cat|cp)\s+/dev/null\b"
+    r"|sed\s+(?:-\S+\s+)+(?:(?:1,\$|/\.\*?/)?\s*d|s(\W)\^?\.\*\$?\1\1g?)\s|perl\s+(?=.*-\w*n)(?!.*print))"
+)
 """Commands that leave nothing of what a file held; an editor such as `sed -i` changes a part of it."""
+_PUTS_OVER = re.compile(r"\s*(?:cp|install|curl|wget)\b")
+"""Commands that put another file in the place of one, should it be there."""
+_ALIKE = 0.5
+"""How much of a file has to be alike before and after for it not to be another file."""
+_COMPARED = 64 * 1024
 _NAMED_TEMPORARY = re.compile(r"/tmp/[\w.-]+")  # noqa: S108 - a place, not a file of ours
 """A path right below a command's own `/tmp`: to remove it follows no link, so nothing that lasts is lost."""
 _GUIDES = re.compile(
@@ -77,7 +88,7 @@ def _masked(call: Call, thread: Thread) -> Iterator[Finding]:
 
 def losses(call: Call, judged: Judgement, thread: Thread) -> Iterator[Finding]:
     """Deletions of what nobody named who may."""
-    for target in [*_deleted(call, thread), *_lost(judged, thread)]:
+    for target in [*_deleted(call, judged, thread), *_lost(judged, thread)]:
         is_own = target.removeprefix("./") in thread.own
         if is_own or names_file(thread.said, target) or _is_delegated(target, judged, thread):
             continue
@@ -95,7 +106,23 @@ def _is_delegated(target: str, judged: Judgement, thread: Thread) -> bool:
     return judged.inside and not thread.only_looks and names(thread.delegated, target)
 
 
-def _deleted(call: Call, thread: Thread) -> Iterator[str]:
+def _leaves_nothing(arguments: Mapping[str, Any], judged: Judgement, path: str) -> bool:
+    """Whether a file tool leaves nothing of what is in a file now."""
+    places = [finding.path for finding in judged.findings if finding.target == path and finding.path]
+    try:
+        before = Path(places[0]).read_text("utf-8")[:_COMPARED] if places else ""
+    except (OSError, UnicodeDecodeError):
+        return False
+    if not before.strip():
+        return False
+    if "content" not in arguments:
+        return not before.replace(str(arguments.get("old")), str(arguments.get("new"))).strip()
+    after = str(arguments["content"])[:_COMPARED]
+    kept = {line.strip() for line in before.splitlines()} & {line.strip() for line in after.splitlines()}
+    return not kept - {""} and SequenceMatcher(None, before[:2_000], after[:2_000]).ratio() < _ALIKE
+
+
+def _deleted(call: Call, judged: Judgement, thread: Thread) -> Iterator[str]:
     """What a file tool deletes or empties; of unknown tools that destroy, every argument that says what."""
     effects, arguments = call.effects, call.arguments
     if not effects.writes or effects.executes:
@@ -105,7 +132,8 @@ def _deleted(call: Call, thread: Thread) -> Iterator[str]:
     for name in effects.paths:
         for path in strings(arguments.get(name)):
             there = path in thread.exists
-            if is_deletion or (there and (empties or (thread.only_looks and call.tool != "move_file"))):
+            is_replaced = empties or (thread.only_looks and call.tool != "move_file")
+            if is_deletion or (there and (is_replaced or _leaves_nothing(arguments, judged, path))):
                 yield path
     if not effects.paths and not effects.reversible and not effects.network:
         for name in effects.targets or arguments:
@@ -123,11 +151,13 @@ def _lost(judged: Judgement, thread: Thread) -> Iterator[str]:
         is_new = not (links or is_found or os.path.lexists(finding.path))
         if finding.rule == "shell.write-inside" and is_new:
             made.add(finding.path)
-        is_replaced = finding.loss == "yes" and finding.level >= Level.SNAPSHOT
         # A redirection alone has nothing but its target for a subject.
         # Behind a search comes what is done with what it finds.
         does = re.split(r" -exec(?:dir)? | \| ", finding.subject)[-1]
-        is_whole = _REPLACES.match(does) or finding.subject == finding.target
+        is_over = bool(_PUTS_OVER.match(does))
+        is_there = finding.loss == "maybe" and is_over and os.path.lexists(finding.path)
+        is_replaced = (finding.loss == "yes" or is_there) and finding.level >= Level.SNAPSHOT
+        is_whole = _REPLACES.match(does) or finding.subject == finding.target or is_there
         is_loss = is_replaced and (thread.only_looks or is_whole)
         is_loss = is_loss or "delete" in finding.rule
         if judged.inside and is_own_temporary(finding):

@@ -72,9 +72,8 @@ def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Ite
     if "--remove-files" in arguments and entry.effect == "delete":
         base = next((after for option, after in pairwise(arguments) if option in {"-C", "--directory"}), "")
         found = [posixpath.join(base, item) for item in found]
-    if (
-        program in {"sed", "gsed", "perl", "ruby"} and (has("-e", arguments) or program in {"perl", "ruby"})
-    ) or (program == "chmod" and any(map(_TAKES_RIGHTS.fullmatch, arguments))):
+    is_scripted = program in {"perl", "ruby"} or (program in {"sed", "gsed"} and has("-e", arguments))
+    if is_scripted or (program in _RIGHTS and any(map(_TAKES_RIGHTS.match, arguments))):
         yield from found
     else:
         parts = {"all": found, "last": found[1:][-1:], "first": found[:1], "but_last": found[:-1]}
@@ -92,8 +91,9 @@ def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Ite
                 yield argument[len(prefix) :]
 
 
-_TAKES_RIGHTS = re.compile(r"-[rwxXst]+")
-"""A mode of `chmod` that looks like an option."""
+_RIGHTS = frozenset(["chmod", "chown", "chgrp"])
+_TAKES_RIGHTS = re.compile(r"-[rwxXst]+$|--reference=")
+"""A mode that looks like an option, or that of another file."""
 _OUTPUT = re.compile(r"--?(o|O|out|output|outfile|output-document|dest|target|write|w)")
 DISK = re.compile(
     r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd|mtd|ubi\d|ada\d|da\d|nvd\d|rdisk)"

@@ -18,6 +18,7 @@ from orchestrator.safety.familiar import (
     orders_loss,
     speaks_of_loss,
 )
+from orchestrator.safety.rulebook import without_values
 from orchestrator.safety.scope import AT_HOME, Scope, scope
 from orchestrator.safety.verdict import Finding, Level
 from orchestrator.safety.walk import Invocation
@@ -57,7 +58,7 @@ _NAMED_FOR_WRITING = re.compile(
 """Names of programs that put something on the disk that they are given."""
 _AS_OUTPUT = re.compile(r"(?i)-{0,2}(.*,)?(of|wipe|dest\w*|target|to|out\w*|filename)=")
 _LOOKS = re.compile(
-    r"-[nlvhV]+|--(readonly|read-only|no-write|no-action|list|info|print|show|test|verbose|status|json)"
+    r"-[nlvhVs]+|--(readonly|read-only|no-write|no-action|list|info|print|show|test|verbose|status|json)"
 )
 """Options of a program that only looks."""
 _WRITES_DISK = re.compile(
@@ -71,8 +72,9 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
     if not arguments and (name in unwrap.SHELLS or interpreters.takes_code(name)):
         return  # a shell or an interpreter that is given nothing to run
     reads = re.search(r"-?(doc|lint|help)$", name)
-    grave = (not reads and speaks_of_loss(arguments)) or name_speaks_of_loss(argv[0], arguments, loosely=True)
-    asked = only_asks(arguments)
+    asked = only_asks(without_values(name, arguments, examiner.book.values), name)
+    grave = not (reads or asked) and speaks_of_loss(arguments)
+    grave |= name_speaks_of_loss(argv[0], arguments, loosely=True)
     disks = [item for item in arguments if targets.DISK.match(_AS_OUTPUT.sub("", item))]
     if disks and not asked and not _only_looks(arguments, disks):
         others = [item for item in arguments if not item.startswith("-") and item not in disks]
@@ -84,7 +86,7 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
         level = Level.DENY if writes else Level.ASK
         examiner.add("disk.not-known", level, "an unfamiliar command that is given a disk", subject)
     elif examiner.book.is_outward(name) and arguments:
-        looks = only_asks(arguments) or name_asks(name, arguments) or _only_looks(arguments, disks)
+        looks = asked or name_asks(name, arguments) or _only_looks(arguments, disks)
         _outward_tool(examiner, subject, looks=looks)
     elif grave:
         why = "an unfamiliar command, and its words speak of deleting, stopping or sending something"
