@@ -403,14 +403,17 @@ def test_a_killed_fetch_goes_on_where_it_was(
 def test_a_second_process_waits_for_the_first_and_fetches_nothing(
     hub: Hub, puller: Callable[[], subprocess.Popen[str]]
 ) -> None:
-    hub.pause = 0.03
+    hub.pause = 0.3
     first = puller()
     assert first.stdout
     first.stdout.readline()
     second = puller()
+    assert second.stdout
+    said = second.stdout.readline()
+    hub.pause = 0
     out, _ = second.communicate(timeout=30)
     first.communicate(timeout=30)
-    assert "another process is fetching" in out
+    assert "another process is fetching" in said + out
     assert (first.returncode, second.returncode) == (0, 0)
     assert len(hub.asked) == 1
 
