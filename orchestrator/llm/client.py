@@ -33,10 +33,10 @@ WIRE_ERRORS: tuple[type[Exception], ...] = (
 
 
 BEFORE_SENDING: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("before_sending", default=None)
-"""What a request waits for when it is ready to go; an error of ours that it raises is in the causes."""
+"""What is done when a request is ready to go; an error of ours that it raises is in the causes."""
 
 
-async def _wait(_: httpx2.Request) -> None:
+async def _before(_: httpx2.Request) -> None:
     if before := BEFORE_SENDING.get():
         await before()
 
@@ -113,7 +113,7 @@ def connect(
         timeout=httpx2.Timeout(timeouts.total, connect=timeouts.connect),
         limits=httpx2.Limits(max_keepalive_connections=kept, max_connections=100),
         event_hooks={
-            "request": [_wait],
+            "request": [_before],
             "response": [*([telling(wire.heard)] if wire.heard else []), _look_at],
         },
         # What is recorded is recorded as text.
