@@ -331,6 +331,9 @@ def test_a_cap_set_by_hand_holds_and_is_listed(desk: Desk) -> None:
     assert ["day.usd", "$0.00", "$0.0010", "orc cost cap"] in rows
     turn = desk.work("@coder list", [Say("never")], model={})
     assert "of $0.0010" in str(turn.error)
+    assert "`orc cost cap day.usd=…`" in str(turn.error)
+    shown = desk.orc("logs", "--kind", "budget").out
+    assert ("the plan may cost $" in shown, "0 things done, left: list" in shown) == (True, True)
     assert desk.orc("cost", "cap", "day.usd=none").code == 0
     assert "day.usd" not in desk.orc("cost", "cap").out
     assert desk.orc("cost", "cap", "day.euro=1").code == 2
