@@ -218,6 +218,8 @@ def test_cost_is_added_up_over_all_workspaces(desk: Desk, other: Desk) -> None:
     assert [row["name"] for row in rows("--since", "2000-01-01")] == ["anna", "bert"]
     assert rows("--by", "month", "--since", "2200-01-01") == []
     assert rows("--since", "999999w") == rows()
+    assert rows("--since", "9999-12-31T23:59:59-14:00") == []
+    assert desk.orc("cost", "--all", "--since", "").code == 2
     table = desk.orc("cost", "--all")
     assert "$0.26 in all workspaces" in table.err
     refused = desk.orc("cost", "--all", "--by", "model")
