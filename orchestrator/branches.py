@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from orchestrator.errors import UsageError, near
+from orchestrator.errors import StorageError, UsageError, near
 
 Status = Literal["running", "waiting", "done", "failed", "refused", "stopped", "budget", "cut off"]
 """`failed` and `refused` have ended, with an answer that says so; `stopped` has not, whatever stopped it."""
@@ -147,11 +147,13 @@ class Branches:
         return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)
 
     def get(self, identifier: str) -> Branch:
-        """One branch by id."""
+        """One branch by id; raises StorageError when its row is lost."""
         row = self._connection.execute(
             f"select {_BRANCH} from branches where id=?",  # noqa: S608
             (identifier,),
         ).fetchone()
+        if row is None:
+            raise _lost(f"the branch {identifier} is missing")
         return _branch(row)
 
     def named(self, run: str, name: str) -> Branch:
@@ -182,6 +184,8 @@ class Branches:
         """What a branch sees of itself and of its ancestors."""
         found = [Seen(branch.id)]
         while branch.parent:
+            if any(part.branch == branch.parent for part in found):
+                raise _lost(f"the branch {branch.id} stands on itself")
             found.append(Seen(branch.parent, branch.seq, branch.forked_at))
             branch = self.get(branch.parent)
         return tuple(found)
@@ -207,6 +211,10 @@ class Branches:
         row = tuple(vars(branch).values())
         marks = ", ".join("?" * len(row))
         self._connection.execute(f"insert into branches ({_BRANCH}) values ({marks})", row)  # noqa: S608
+
+
+def _lost(what: str) -> StorageError:
+    return StorageError(f"the state file is damaged: {what}; restore a backup")
 
 
 def seen_events(lineage: Lineage) -> tuple[str, list[Any]]:

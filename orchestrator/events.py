@@ -155,11 +155,11 @@ class Journal:
         self._secrets = secrets_of(os.environ)
         self._kept: set[str] = set()
         self._said: set[str] = set()
+        self._marks = _marks(connection, place)
         folder = root / FOLDER / "logs"
         try:
             self._mirror = Mirror(folder, self.run, logs or Logs())
-            self._marks = _marks(connection, place)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             raise StorageError(f"cannot write the log in {folder}: {error}") from None
 
     def enter(
@@ -393,5 +393,5 @@ def _event(row: tuple[Any, ...]) -> Event:
     except (ValueError, TypeError):
         raise StorageError(
             f"event {values['seq']} of {values['run']} is damaged; `orc db verify` finds what else is: "
-            "restore a backup or remove the run"
+            f"restore a backup or remove the run, `orc runs rm {values['run']}`"
         ) from None

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from orchestrator.branches import MAIN, Branches, Status
+from orchestrator.branches import Branches, Status
 from orchestrator.cancel import Cancel
-from orchestrator.errors import UsageError, near
+from orchestrator.errors import StorageError, UsageError, near
 from orchestrator.storage import FOLDER
 
 RESUMABLE: frozenset[str] = frozenset({"running", "waiting", "stopped", "budget", "cut off"})
@@ -105,15 +105,21 @@ class Runs:
 
     def get(self, identifier: str) -> Run:
         """One run by id, `RUN` or `RUN/BRANCH`; `r-` may be left out; raises UsageError with near matches."""
-        name, _, branch = identifier.partition("/")
+        if "@" in identifier:
+            raise UsageError(f"{identifier} names a step; here a RUN or RUN/BRANCH is wanted")
+        name, slash, branch = identifier.partition("/")
         wanted = name if name.startswith("r-") else f"r-{name}"
-        condition, values = ("b.name=?", [branch]) if branch else ("b.id=r.branch", [])
+        condition, values = ("b.name=?", [branch]) if slash else ("b.id=r.branch", [])
         row = self.connection.execute(f"{_SELECT} where r.id=? and {condition}", [wanted, *values]).fetchone()
         if row:
             return self._run(row)
         names = [name for (name,) in self.connection.execute("select id from runs order by updated desc")]
+        if wanted in names and slash:
+            self.branches.named(wanted, branch)
         if wanted in names:
-            self.branches.named(wanted, branch or MAIN)
+            raise StorageError(
+                f"{wanted} is damaged: it has lost its branch; `orc db verify` finds what else is"
+            )
         hint = near(wanted, names) or "; there is no run here yet"
         raise UsageError(f"no run {name!r} in this workspace{hint}")
 
@@ -140,8 +146,7 @@ class Runs:
     @contextmanager
     def lock(self, identifier: str) -> Iterator[None]:
         """Hold a run for this process; raises UsageError when another one has it."""
-        self._locks.mkdir(parents=True, exist_ok=True)
-        with (self._locks / _ALL).open("a") as all_runs, (self._locks / identifier).open("a") as file:
+        with self._lock_file(_ALL) as all_runs, self._lock_file(identifier) as file:
             fcntl.flock(all_runs, fcntl.LOCK_SH)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,8 +169,7 @@ class Runs:
 
     def ask_to_stop(self, identifier: str) -> None:
         """Tell whoever works on a run to stop: it notices in half a second."""
-        self._locks.mkdir(parents=True, exist_ok=True)
-        self._stop_file(identifier).touch()
+        self._lock_file(f"{identifier}.stop").close()
 
     def watch(self, identifier: str) -> Callable[[Cancel], None]:
         """A check that stops the turn when someone asked for it from elsewhere."""
@@ -183,13 +187,22 @@ class Runs:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold all runs, so that none is worked on; raises UsageError when one is. New ones wait."""
-        self._locks.mkdir(parents=True, exist_ok=True)
-        with (self._locks / _ALL).open("a") as file:
+        with self._lock_file(_ALL) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError("a run is being worked on here; do this when it has ended") from None
             yield
+
+    def _lock_file(self, name: str) -> TextIO:
+        try:
+            self._locks.mkdir(parents=True, exist_ok=True)
+            return (self._locks / name).open("a")
+        except OSError as error:
+            raise StorageError(
+                f"cannot lock runs in {self._locks}: {error.strerror}; see that the folder is writable "
+                "and its disk has room"
+            ) from None
 
     def is_locked(self, identifier: str) -> bool:
         """Whether another process works on a run now."""

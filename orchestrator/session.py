@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +122,7 @@ class Session:
                     raise UsageError(
                         f"{row.name} is not finished with its last request; `orc resume {row.name}` first"
                     )
-                runs.update(row, turns=row.turns + 1, approves=int(self.options.approves), reason="")
-                return await self._turn(runs.get(row.name), runs, loaded, request)
+                return await self._turn(replace(row, turns=row.turns + 1), runs, loaded, request)
 
     async def resume(self, run: str | None = None) -> Outcome:
         """Go on with a run that stopped, waits or was cut off; raises OrcError."""
@@ -133,9 +132,7 @@ class Session:
             name = runs.last_resumable().id if run is None else run
             with runs.held(name) as row:
                 _resumable(runs, name)
-                if self.options.approves:
-                    runs.update(row, approves=1)
-                return await self._turn(runs.get(row.name), runs, loaded, None)
+                return await self._turn(row, runs, loaded, None)
 
     async def _turn(self, row: Run, runs: Runs, loaded: Loaded, request: str | None) -> Outcome:
         place = Place(row.id, row.turns, runs.branches.lineage(runs.branches.get(row.branch)))
@@ -147,7 +144,8 @@ class Session:
         cancel = Cancel(row.name)
         self._running.add(cancel)
         sandbox = detect(loaded.settings.sandbox).name
-        runs.update(row, status="running", sandbox=sandbox)
+        # Only now: what fails before leaves the run as it is.
+        row = self._begun(row, runs, sandbox, is_new=request is not None)
         if request is not None:
             # Before langgraph is loaded, which takes seconds: a run cut off until then knows its request.
             journal.write("turn", request=request, sandbox=sandbox)
@@ -184,6 +182,13 @@ class Session:
             journal.write("end", status=status, reason=reason, seconds=time.monotonic() - started, **figures)
             runs.update(row, status=status, reason=reason[:500])
             journal.close()
+
+    def _begun(self, row: Run, runs: Runs, sandbox: str, *, is_new: bool) -> Run:
+        approves = self.options.approves or (row.approves and not is_new)
+        runs.update(
+            row, status="running", sandbox=sandbox, turns=row.turns, approves=int(approves), reason=""
+        )
+        return runs.get(row.name)
 
     @asynccontextmanager
     async def _opened(

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 FOLDER = ".orc"
 APPLICATION_ID = 0x6F726331
 """`orc1` in ASCII: tells our file from other SQLite files."""
+CHECKPOINT_FORMAT = 3
+"""The newest format of its checkpoints that this orc knows; `orchestrator.checkpoints` describes them."""
+WAIT_SECONDS = 30.0
+"""How long a write waits for other processes before it fails."""
 PAGE_BYTES = 2048
 """A commit writes whole pages: half of SQLite's usual size writes half as much for each small step."""
 
@@ -183,9 +187,10 @@ def open_state(root: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
-            path, isolation_level=None, timeout=30, check_same_thread=False, factory=Connection
+            path, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False, factory=Connection
         )
         _check_ours(connection)
+        _check_known(connection)
         connection.execute(f"pragma page_size={PAGE_BYTES}")
         connection.execute("pragma journal_mode=wal")
         commits(connection, "full")
@@ -195,7 +200,7 @@ def open_state(root: Path) -> sqlite3.Connection:
             connection.close()
         if isinstance(error, StorageError):
             raise
-        raise StorageError(f"cannot use {path}: {error}; {_advice(error, path)}") from None
+        raise StorageError(f"cannot use {path}: {_said(error)}; {_advice(error, path)}") from None
     return connection
 
 
@@ -218,7 +223,13 @@ def explained(root: Path) -> Iterator[None]:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         # The second one is what a damaged file makes of a message of the first.
         path = state_path(root)
-        raise StorageError(f"cannot use {path}: {error}; {_advice(error, path)}") from None
+        raise StorageError(f"cannot use {path}: {_said(error)}; {_advice(error, path)}") from None
+
+
+def _said(error: Exception) -> str:
+    """What SQLite says, without all of a row that it cannot read."""
+    text = str(error)
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _check_ours(connection: sqlite3.Connection) -> None:
@@ -228,12 +239,34 @@ def _check_ours(connection: sqlite3.Connection) -> None:
         raise StorageError("the state file was made by another program: move it away, and a new one is made")
 
 
+def _check_known(connection: sqlite3.Connection) -> None:
+    """Refuse a file that a newer orc wrote, in any of its parts, before anything is written to it."""
+    version = connection.execute("pragma user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise too_new("the state file has", version, len(MIGRATIONS))
+    if connection.execute("select 1 from sqlite_master where name='ck_meta'").fetchone():
+        row = connection.execute("select value from ck_meta where name='format'").fetchone()
+        if row and isinstance(row[0], int) and row[0] > CHECKPOINT_FORMAT:
+            raise too_new("the checkpoints in the state file have", row[0], CHECKPOINT_FORMAT)
+
+
+def too_new(what: str, version: int, known: int) -> StorageError:
+    """What the user reads of a file that a newer orc wrote."""
+    return StorageError(
+        f"{what} format {version}, this orc knows up to {known}; "
+        "update orc (`uv tool upgrade orc-orchestrator`) to open it"
+    )
+
+
+_SIGNS_OF_DAMAGE = ("malformed", "no such table", "no such column", "not decode", "already exists")
+
+
 def _advice(error: Exception, path: Path) -> str:
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
         return "it is not a state file of orc: move it away, and a new one is made"
     if "full" in str(error) or "space" in str(error) or _is_full(path.parent):
         return "free some disk space, then run the same command again"
-    if isinstance(error, UnicodeDecodeError) or "malformed" in str(error):
+    if isinstance(error, UnicodeDecodeError) or any(sign in str(error) for sign in _SIGNS_OF_DAMAGE):
         return "it is damaged: restore a backup, or move it away and a new one is made"
     if "disk I/O" in str(error):
         return "see whether the disk is full, at its limit for a file, or failing, then run the command again"
@@ -249,11 +282,6 @@ def _migrate(connection: sqlite3.Connection) -> None:
     version = connection.execute("pragma user_version").fetchone()[0]
     if version == len(MIGRATIONS):
         return
-    if version > len(MIGRATIONS):
-        raise StorageError(
-            f"the state file has format {version}, this orc knows up to {len(MIGRATIONS)}; "
-            "update orc (`uv tool upgrade orc-orchestrator`) to open it"
-        )
     from sqlite_utils import Database  # noqa: PLC0415 - see the module's docstring
 
     database = Database(connection)

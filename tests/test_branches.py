@@ -180,6 +180,30 @@ def test_an_unknown_point_gets_near_matches(desk: Desk, point: str, told: str) -
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("undo {run}@3", "orc undo --to {run}@3"),
+        ("redo {run}@3", "names a step"),
+        ("runs show {run}@turn", "names a step"),
+        ("fork {run}/", "has no branch ''"),
+        ("switch {run}@3 --files", "orc fork {run}@3"),
+        ("db prune --days nan", "at most 36500"),
+        ("db prune --keep 9999999999999999999999", "is not in the range"),
+        ("runs list -n 99999999999999999999", "is not in the range"),
+        ("runs list -n 0", "is not in the range"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_does_nothing(desk: Desk, words: str, told: str) -> None:
+    turn = desk.work("@coder write a", [Call("write_file", path="a", content="1"), Say("wrote a")])
+    assert turn.outcome is not None
+    run = turn.outcome.run
+    done = desk.orc(*words.format(run=run).split())
+    assert (done.code, told.format(run=run) in done.err) == (2, True), done
+    assert len(desk.orc("branches", "list", run).out.splitlines()) == 1
+    assert desk.text("a") == "1"
+
+
+@pytest.mark.parametrize(
     "command",
     [
         ("fork", ""),
@@ -278,3 +302,20 @@ def test_a_fork_without_a_request_is_one_json_object(desk: Desk) -> None:
     run = turn.outcome.run
     done = desk.orc("fork", f"{run}@think", "--json")
     assert json.loads(done.out) == {"run": run, "branch": "try-1", "point": f"{run}/main@9"}
+
+
+def test_what_a_switch_did_is_one_json_object(desk: Desk) -> None:
+    turn = desk.work("@coder write a", [Call("write_file", path="a", content="1"), Say("wrote a")])
+    assert turn.outcome is not None
+    run = turn.outcome.run
+    forked = json.loads(desk.orc("fork", f"{run}@turn", "--files", "--json").out)
+    assert (forked["branch"], forked["actions"]) == ("try-1", [{"path": "a", "verb": "delete"}])
+    switched = json.loads(desk.orc("switch", f"{run}/main", "--files", "--json").out)
+    assert switched == {
+        "run": run,
+        "branch": "main",
+        "actions": [{"path": "a", "verb": "create"}],
+        "conflicts": [],
+        "notes": [],
+        "outside": [],
+    }

@@ -7,9 +7,11 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -182,11 +184,21 @@ def test_a_wrong_settings_file_is_a_config_error(root: Path) -> None:
     assert isinstance(ask("config", "show").exception, ConfigError)
 
 
-@pytest.mark.parametrize(
-    "arguments", ["init", "agents new", "agents list", "config show", "schema", "trust", "doctor"]
-)
-def test_help_has_examples(arguments: str) -> None:
-    assert "Examples:" in printed(*arguments.split(), "--help")
+def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{above}{name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{above}{name} ")
+
+
+def test_the_help_of_every_command_has_examples() -> None:
+    found = dict(commands(orc))
+    assert len(found) > 50
+    assert [name for name, command in found.items() if "Examples:" not in (command.epilog or "")] == []
+    assert "Examples:" in printed("db", "gc", "--help")
 
 
 def test_listing_agents_imports_nothing_heavy() -> None:

@@ -12,6 +12,7 @@ import pytest
 from desk import Desk
 from scripted import Call, Reply, Say
 
+from orchestrator.branches import Branch
 from orchestrator.errors import StorageError
 from orchestrator.runs import Runs
 from orchestrator.storage import open_state, state_path
@@ -25,6 +26,18 @@ def sql(desk: Desk, statement: str, *values: object) -> None:
     connection = open_state(desk.root)
     connection.execute(statement, values)
     connection.close()
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def branches(desk: Desk, run: str) -> list[Branch]:
+    connection = open_state(desk.root)
+    try:
+        return Runs(connection, desk.root).branches.of(run)
+    finally:
+        connection.close()
 
 
 def worked(desk: Desk, name: str = "a") -> str:
@@ -213,3 +226,106 @@ def test_nothing_is_collected_while_a_run_works(desk: Desk) -> None:
     assert done.code == 2
     assert "being worked on" in done.err
     assert desk.orc("db", "gc").code == 0
+
+
+@pytest.mark.parametrize(
+    "statement", ["pragma user_version=99", "update ck_meta set value=99 where name='format'"]
+)
+def test_a_file_of_a_newer_orc_is_left_as_it_is(desk: Desk, statement: str) -> None:
+    run = worked(desk)
+    with sqlite3.connect(state_path(desk.root)) as connection:
+        connection.execute(statement)
+    connection.close()
+    before = files(desk.root)
+    for command in (["runs", "list"], ["run", "@coder write b"], ["undo"], ["fork", run], ["db", "gc"]):
+        done = desk.orc(*command)
+        assert (done.code, "update orc" in done.err) == (1, True), (command, done)
+        assert files(desk.root) == before, command
+
+
+@pytest.mark.parametrize("command", ["undo", "fork RUN@turn --files"])
+def test_no_file_moves_where_the_conversation_cannot(desk: Desk, command: str) -> None:
+    run = worked(desk)
+    sql(desk, "drop table ck_steps")
+    done = desk.orc(*command.replace("RUN", run).split())
+    assert done.code == 1
+    assert "it is damaged" in done.err
+    assert desk.text("a") == "1\n"
+    assert [branch.name for branch in branches(desk, run)] == ["main"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update events set kind='note' where kind='exchange'",
+        "update events set fields='{' where kind='exchange'",
+        "delete from events where kind='exchange'",
+    ],
+)
+def test_nothing_is_freed_where_the_journal_is_damaged(desk: Desk, statement: str) -> None:
+    run = worked(desk)
+    desk.orc("fork", f"{run}@turn", "--name", "other")
+    desk.orc("switch", f"{run}/main")
+    desk.orc("branches", "rm", f"{run}/other")
+    sql(desk, statement)
+    before = json.loads(desk.orc("db", "stats", "--json").out)
+    done = desk.orc("db", "gc")
+    assert done.code == 1
+    assert f"orc runs rm {run}" in done.err
+    assert json.loads(desk.orc("db", "stats", "--json").out) == before
+    assert desk.orc("runs", "rm", run).code == 0
+    assert desk.orc("db", "gc").code == 0
+    assert desk.orc("db", "verify").code == 0
+
+
+def test_runs_are_removed_by_name_and_branches_are_not(desk: Desk) -> None:
+    first, second = worked(desk), worked(desk, "b")
+    desk.orc("fork", f"{first}@turn", "--name", "other")
+    refused = desk.orc("runs", "rm", f"{first}/main")
+    assert (refused.code, "orc branches rm" in refused.err) == (2, True)
+    assert desk.orc("runs", "rm", second, "r-none").code == 2
+    assert len(desk.runs()) == 2
+    assert desk.orc("runs", "rm", first).code == 0
+    assert [run.id for run in desk.runs()] == [second]
+    assert desk.orc("db", "verify").code == 0
+    assert not (desk.root / ".orc" / "logs" / f"{first}.jsonl").exists()
+    assert desk.text("a") == "1\n"
+
+
+def test_a_run_that_is_worked_on_is_not_removed(desk: Desk) -> None:
+    run = worked(desk)
+    connection = open_state(desk.root)
+    with Runs(connection, desk.root).lock(run):
+        done = desk.orc("runs", "rm", run)
+    connection.close()
+    assert (done.code, "being worked on" in done.err) == (2, True)
+    assert len(desk.runs()) == 1
+
+
+def test_an_export_that_fails_leaves_no_file(desk: Desk, tmp_path: Path) -> None:
+    worked(desk)
+    sql(desk, "update ck_steps set data=x'00'")
+    done = desk.orc("db", "export", str(tmp_path / "x.db"))
+    assert done.code == 1
+    assert "damaged" in done.err
+    assert not list(tmp_path.glob("x.db*"))
+
+
+def test_care_of_the_file_is_told_in_json(desk: Desk, tmp_path: Path) -> None:
+    run = worked(desk)
+    told = [
+        json.loads(desk.orc("db", *words.split(), "--json").out)
+        for words in (
+            f"backup {tmp_path}/copy.db",
+            f"export {tmp_path}/other.db",
+            "prune --days 0.0000001 --dry-run",
+            "prune --days 0.0000001",
+            "gc",
+            f"import {tmp_path}/other.db",
+        )
+    ]
+    backup, exported, would, did, freed, imported = told
+    assert backup == {"file": f"{tmp_path}/copy.db", "bytes": (tmp_path / "copy.db").stat().st_size}
+    assert (would, did) == ({"runs": [run], "dry_run": True}, {"runs": [run], "dry_run": False})
+    assert freed["file_bytes"] > 0
+    assert imported["checkpoints"] == exported["checkpoints"] > 0

@@ -150,7 +150,8 @@ def test_what_has_ended_is_not_resumed(desk: Desk) -> None:
 
 
 def test_a_run_in_use_is_not_touched_by_another_process(desk: Desk) -> None:
-    with desk.model([Call("run_command", command="touch marker; sleep 2; echo x >> log"), Say("logged x")]):
+    waits = "touch marker; while [ ! -e go ]; do sleep 0.1; done; echo x >> log"
+    with desk.model([Call("run_command", command=waits), Say("logged x")]):
         process = desk.start("run", "@coder log x")
         wait_for(desk.root / "marker")
         run = desk.runs()[0]
@@ -159,6 +160,7 @@ def test_a_run_in_use_is_not_touched_by_another_process(desk: Desk) -> None:
             done = desk.orc(*arguments)
             assert (done.code, done.out) == (2, "")
             assert "another process" in done.err
+        desk.write("go", "")
         out, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, "logged x\n")
 

@@ -269,6 +269,18 @@ def test_what_is_not_named_is_pruned_and_the_rest_stays_whole(kept: Snapshots) -
     assert undo(kept, call(kept, lambda: shell(kept.root, "rm -rf src"))) == []
 
 
+def test_an_empty_folder_among_many_files_is_sound(kept: Snapshots) -> None:
+    shell(kept.root, "for i in {1..80}; do echo $i >f$i; done")
+    edge = call(kept, lambda: shell(kept.root, "rmdir empty"))
+    assert kept.verify() == []
+    empty_tree = kept.folder / "objects" / "4b" / "825dc642cb6eb9a060e54bf8d69288fbee4904"
+    # As earlier versions left it.
+    empty_tree.unlink()
+    assert kept.verify() == []
+    assert undo(kept, edge) == []
+    assert (kept.root / "empty").is_dir()
+
+
 def test_copies_of_private_files_are_for_their_owner_only(kept: Snapshots) -> None:
     kept.take()
     assert stat.S_IMODE((kept.root / ".orc" / "snapshots").stat().st_mode) == 0o700

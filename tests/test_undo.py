@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -188,4 +189,26 @@ def test_undo_and_redo_stand_in_the_journal(desk: Desk) -> None:
         ("files", ["delete a"]),
     ]
     assert "undo: " in desk.orc("runs", "show", run).out
+    assert desk.orc("db", "verify").code == 0
+
+
+def test_names_that_are_no_text_are_shown_and_given_in_json(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    odd = "touch $'new\\nline' $'\\xff' $'\\e[2J' \u00fc"
+    before = contents(desk.root)
+    desk.work("@coder touch", [Call("run_command", command=odd), Say("touched")], approves=True)
+    found = desk.orc("undo", "--dry-run", "--json")
+    names = {os.fsencode(action["path"]) for action in json.loads(found.out)["actions"]}
+    assert names == {b"new\nline", b"\xff", b"\x1b[2J", "\u00fc".encode()}
+    run = desk.runs()[0].id
+    shown = [
+        desk.orc(*command)
+        for command in (["undo"], ["redo"], ["diff", run, f"{run}@turn"], ["runs", "show", run])
+    ]
+    assert [(done.code, "\x1b" in done.out + done.err) for done in shown] == [(0, False)] * 4, shown
+    assert "  - new\\nline\n" in shown[0].err
+    assert desk.orc("undo").code == 0
+    assert contents(desk.root) == before
     assert desk.orc("db", "verify").code == 0

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from orchestrator.checkpoints.elements import Hasher, Recent
 from orchestrator.checkpoints.heads import Head, Place
+from orchestrator.checkpoints.lineage import Window
 from orchestrator.checkpoints.nodes import Node
 from orchestrator.checkpoints.primers import Primers
 from orchestrator.checkpoints.values import Values
 
-_HEADS, _TIPS, _NODE_ITEMS = 1 << 12, 1 << 9, 1 << 19
+_HEADS, _TIPS, _SPACES, _NODE_ITEMS = 1 << 12, 1 << 9, 1 << 12, 1 << 19
 
 
 class Tip(NamedTuple):
@@ -18,6 +19,13 @@ class Tip(NamedTuple):
 
     head: Head
     places: dict[str, Place]
+
+
+class Space(NamedTuple):
+    """Where a namespace of a thread is written, and where its steps are seen."""
+
+    number: int
+    windows: list[Window]
 
 
 class Caches:
@@ -37,6 +45,8 @@ class Caches:
         self.nodes: Recent[int, Node] = Recent(_NODE_ITEMS)
         self.tips: Recent[tuple[str, str, str], Tip] = Recent(_TIPS)
         """By thread, namespace and checkpoint id."""
+        self.spaces: Recent[tuple[str, str], Space] = Recent(_SPACES)
+        """By thread and namespace. What others add changes none: of an ancestor, it is not seen."""
 
 
 class Memory:

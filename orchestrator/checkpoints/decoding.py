@@ -36,8 +36,9 @@ from orchestrator.checkpoints.nodes import (
     numbers_in,
     numbers_of,
 )
+from orchestrator.checkpoints.objects import Leaf
+from orchestrator.checkpoints.primers import Plains
 from orchestrator.checkpoints.rows import Row, Rows
-from orchestrator.checkpoints.values import Leaf
 
 
 class Decoder:
@@ -48,7 +49,7 @@ class Decoder:
         self.serde = serde
         self._leaves: dict[int, Leaf] = {}
         self._nodes: dict[int, Node] = {}
-        self._objects: dict[int | bytes, BaseMessage] = {}
+        self._objects: dict[Any, BaseMessage] = {}
 
     def fetch(self, rows: Rows, places: Iterable[Place]) -> None:
         """Take in everything that the places name; raises StorageError for what is missing or damaged."""
@@ -101,17 +102,16 @@ class Decoder:
             self._leaves.update(zip(listed, leaves, strict=True))  # type: ignore[arg-type]
             return set()
         missing = set()
-        node_of = self.caches.nodes.get
-        for number, remembered in zip(listed, leaves, strict=True):
-            leaf = self._leaves.get(number) or remembered
+        nodes = self.caches.nodes.get_all(listed)
+        for number, leaf, node in zip(listed, leaves, nodes, strict=True):
             if leaf is not None:
-                self._leaves[number] = leaf
-            elif number not in self._nodes:
-                node = node_of(number)
-                if node is None:
-                    missing.add(number)
-                else:
-                    self._nodes[number] = node
+                self._leaves.setdefault(number, leaf)
+            elif number in self._leaves or number in self._nodes:
+                continue
+            elif node is None:
+                missing.add(number)
+            else:
+                self._nodes[number] = node
         return missing
 
     def _grow(self, number: int, stored: dict[int, Row]) -> None:
@@ -149,13 +149,13 @@ class Decoder:
             number: self.caches.primers.plain(rows, kind, data)
             for number, kind, _, data in rows.elements(list({fields[0] for fields in split.values()}))
         }
-        plains = []
+        plains = Plains([], [False] * len(pieces))
         for number, *_ in pieces:
             base, start, length, at, kind, rest = split[number]
             if base not in bases:
                 raise damaged(f"element {base} is missing")
             around = unpack(kind, rest)
-            plains.append((around[:at] + bases[base][start : start + length] + around[at:], False))
+            plains.contents.append(around[:at] + bases[base][start : start + length] + around[at:])
         self._leaves.update(self.caches.values.read(pieces, plains))
 
     def value(self, place: Place) -> Any:
@@ -205,9 +205,12 @@ class Decoder:
 
     def _decode(self, numbers: list[int]) -> dict[int, Any]:
         """Make objects of elements; remembers the messages and returns the other values."""
+        again = self.caches.values.again(list(map(self._leaves.__getitem__, numbers))) if numbers else None
+        if again is not None:
+            self._objects.update(zip(numbers, again, strict=True))
+            return {}
         messages, others = self.caches.values.decode(self.serde, self._leaves, numbers)
-        for number, message in messages.items():
-            self._objects[number] = message
+        self._objects.update(messages)
         return others
 
 

@@ -67,7 +67,7 @@ class Recent(Generic[K, V]):
     def get_all(self, keys: list[K]) -> list[V | None]:
         """The same for many."""
         found = list(map(self._young.get, keys))
-        if None in found:
+        if self._old and None in found:
             return [self.get(key) if one is None else one for key, one in zip(keys, found, strict=True)]
         return found
 

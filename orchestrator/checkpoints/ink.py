@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.checkpoints.caches import Caches
 from orchestrator.checkpoints.elements import DICT, LIST, PRIMER, SPLICED, Element, write_node
@@ -27,23 +27,31 @@ from orchestrator.checkpoints.nodes import (
     shrink_dict,
     shrink_list,
 )
+from orchestrator.checkpoints.objects import Long
 from orchestrator.checkpoints.primers import PART
 from orchestrator.checkpoints.rows import Rows
-from orchestrator.checkpoints.values import Long, Snapshot, Tree
+from orchestrator.checkpoints.values import Snapshot, Tree
 
 _number = attrgetter("number")
+
+
+class Ends(NamedTuple):
+    """The last numbers given, 0 where none was asked for."""
+
+    step: int
+    element: int
 
 
 class Ink:
     """Writes into one transaction."""
 
-    def __init__(self, rows: Rows, caches: Caches) -> None:
+    def __init__(self, rows: Rows, caches: Caches, ends: Ends | None = None) -> None:
+        """`ends` are those of the transaction before, if no other came between."""
         self.rows = rows
         self.removes = False
         """Whether rows are removed, so that nothing remembered can be relied on."""
         self._caches = caches
-        self._seq = 0
-        self._number = 0
+        self._seq, self._number = ends or (0, 0)
         self._packed = 0
         """Bytes of content as stored, of each element up to what a primer takes of it."""
         self._new: list[tuple[int, int, bytes, bytes]] = []
@@ -55,6 +63,11 @@ class Ink:
         """A number for the next step; use it or lose it."""
         self._seq = self._seq + 1 if self._seq else self.rows.next_step()
         return self._seq
+
+    @property
+    def ends(self) -> Ends:
+        """The last numbers given."""
+        return Ends(self._seq, self._number)
 
     def after_commit(self, work: Callable[[], None]) -> None:
         self._later.append(work)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import ormsgpack
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2
+from pydantic import BaseModel
 
 from orchestrator.checkpoints.elements import MSGPACK, damaged
 
@@ -42,10 +43,15 @@ _FORMS: tuple[tuple[type[BaseMessage], tuple[str, ...]], ...] = (
 _FORM_OF = {cls: number for number, (cls, _) in enumerate(_FORMS)}
 _CURRENT = frozenset(cls for cls, names in _FORMS if names == tuple(cls.model_fields))
 """Classes that still have the fields of their form; for others the class has to judge what was stored."""
+EMPTY: dict[type, Any] = {dict: {}, list: []}
+"""Stand for all empty fields that are only compared with: most fields are empty."""
 _LENGTHS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
 """Bytes before the body of an extension, by the first of them: its size in 1, 2 or 4 bytes, and its code."""
 _set = object.__setattr__
 _new = object.__new__
+_set_names, _set_extra, _set_private = (
+    BaseModel.__dict__[f"__pydantic_{name}__"].__set__ for name in ("fields_set", "extra", "private")
+)
 
 
 class Master(NamedTuple):
@@ -73,12 +79,17 @@ def plain_copy(value: Any) -> Any:
     raise NotPlainError
 
 
+def _kept(value: Any) -> Any:
+    """A copy to compare with, which is never handed out."""
+    return EMPTY[type(value)] if not value and type(value) in EMPTY else plain_copy(value)
+
+
 def master_of(message: BaseMessage) -> Master | None:
     """The master of a message as it is now; None when it holds more than plain data."""
     if message.__pydantic_extra__ or message.__pydantic_private__:
         return None
     try:
-        fields = {key: plain_copy(value) for key, value in message.__dict__.items()}
+        fields = {key: _kept(value) for key, value in message.__dict__.items()}
     except NotPlainError:
         return None
     return _master(type(message), fields)
@@ -101,9 +112,9 @@ def made_of(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
     """A message that takes these fields for its own."""
     message = _new(cls)
     _set(message, "__dict__", fields)
-    _set(message, "__pydantic_fields_set__", set(fields))
-    _set(message, "__pydantic_extra__", {})
-    _set(message, "__pydantic_private__", None)
+    _set_names(message, set(fields))
+    _set_extra(message, {})
+    _set_private(message, None)
     return message
 
 

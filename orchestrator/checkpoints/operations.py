@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Any, Protocol
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
-from orchestrator.checkpoints.caches import Caches, Tip
+from orchestrator.checkpoints.caches import Caches, Space, Tip
 from orchestrator.checkpoints.elements import Serializer, sound
 from orchestrator.checkpoints.heads import Writes, record, shrink, shrink_writes
 from orchestrator.checkpoints.ink import Ink
 from orchestrator.checkpoints.lineage import lineage, steps_on, windows
+from orchestrator.checkpoints.outcome import Outcome
 from orchestrator.checkpoints.rows import AGAIN, PUT, WRITES, Rows, Step, place_of
 from orchestrator.checkpoints.values import Tree
 
@@ -25,7 +25,7 @@ class Operation(Protocol):
     thread: str
     alone: bool
     """Whether nothing else may go into its transaction."""
-    done: Future[None]
+    done: Outcome
 
     def prepare(self, caches: Caches) -> None:
         """Encode the values, again if need be."""
@@ -45,7 +45,7 @@ class PutCheckpoint:
         self.checkpoint, self.metadata = parts
         self.caches: Caches | None = None
         self.alone = False
-        self.done: Future[None] = Future()
+        self.done = Outcome()
 
     def prepare(self, caches: Caches) -> None:
         dumps, encode = self.serde.dumps_typed, caches.values.encode
@@ -57,10 +57,8 @@ class PutCheckpoint:
 
     def apply(self, ink: Ink, caches: Caches) -> int:
         rows = ink.rows
-        thread = thread_number(rows, self.thread)
         seq = ink.next_seq()
-        space = space_number(rows, thread, self.ns, seq)
-        where = windows(rows, lineage(rows, self.thread), self.ns)
+        space, where = _space(ink, caches, self.thread, self.ns, seq)
         place = place_of(self.checkpoint["id"])
         known = any(step.kind == PUT for step in steps_on(rows, where, place))
         tip = caches.tips.get((self.thread, self.ns, self.parent)) if self.parent else None
@@ -102,30 +100,35 @@ class PutWrites:
         self.writes = writes
         self.caches: Caches | None = None
         self.alone = False
-        self.done: Future[None] = Future()
+        self.done = Outcome()
 
     def prepare(self, caches: Caches) -> None:
         encode = caches.values.encode
         self._items = [(index, channel, encode(self.serde, value)) for index, channel, value in self.writes]
         self.caches = caches
 
-    def apply(self, ink: Ink, caches: Caches) -> int:  # noqa: ARG002 - it needs no cache
-        rows = ink.rows
-        thread = thread_number(rows, self.thread)
+    def apply(self, ink: Ink, caches: Caches) -> int:
         seq = ink.next_seq()
-        space = space_number(rows, thread, self.ns, seq)
+        space, _ = _space(ink, caches, self.thread, self.ns, seq)
         # As in the other savers: a call of special writes only replaces, any other keeps what is there.
         replaces = all(channel in WRITES_IDX_MAP for _, channel, _ in self._items)
         items = [(index, channel, ink.place(tree)) for index, channel, tree in self._items]
         data = shrink_writes(Writes(self.task_id, self.task_path, replaces, items))
-        rows.add_step(Step(seq, space, WRITES, *place_of(self.checkpoint_id), None, data))
+        ink.rows.add_step(Step(seq, space, WRITES, *place_of(self.checkpoint_id), None, data))
         return seq
 
 
-def thread_number(rows: Rows, thread_id: str) -> int:
-    """The number of a thread, made if it is new."""
-    found = rows.thread(thread_id)
-    return rows.add_thread(thread_id) if found is None else found.n
+def _space(ink: Ink, caches: Caches, thread_id: str, ns: str, seq: int) -> Space:
+    """The namespace of a thread that a step goes into; both are made if they are new."""
+    known = caches.spaces.get((thread_id, ns))
+    if known is not None:
+        return known
+    rows = ink.rows
+    thread = rows.thread(thread_id)
+    number = space_number(rows, rows.add_thread(thread_id) if thread is None else thread.n, ns, seq)
+    found = Space(number, windows(rows, lineage(rows, thread_id), ns))
+    ink.after_commit(lambda: caches.spaces.put((thread_id, ns), found))
+    return found
 
 
 def space_number(rows: Rows, thread: int, ns: str, seq: int) -> int:
@@ -145,7 +148,7 @@ class Change:
         self.work = work
         self.caches: Caches | None = None
         self.alone = True
-        self.done: Future[None] = Future()
+        self.done = Outcome()
 
     def prepare(self, caches: Caches) -> None:
         self.caches = caches

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 import zstandard
 
@@ -83,6 +84,14 @@ class Primer:
         return unpack_with(self.decompressors, small)
 
 
+class Plains(NamedTuple):
+    """The bytes of elements."""
+
+    contents: list[bytes]
+    checked: list[bool]
+    """Whether unpacking compared them with a checksum."""
+
+
 class Primers:
     """The primers that one process knows of a file, and the one that counts for what it writes."""
 
@@ -106,11 +115,8 @@ class Primers:
         number, start = read_number(data, 0)
         return self.at(rows, number).unpack(data[start:])
 
-    def plains(self, rows: Rows, found: list[Row]) -> Iterator[tuple[bytes, bool]]:
-        """The bytes of elements in turn, and whether unpacking them compared them with a checksum.
-
-        Raises StorageError. A compressor is fetched once for all that need it.
-        """
+    def plains(self, rows: Rows, found: list[Row]) -> Plains:
+        """The bytes of elements; raises StorageError. A compressor is fetched once for all that need it."""
         borrowed: list[tuple[Pool[zstandard.ZstdDecompressor], zstandard.ZstdDecompressor]] = []
         ways: dict[bytes, tuple[Callable[[bytes, int], bytes], int]] = {}
 
@@ -120,24 +126,29 @@ class Primers:
             borrowed.append((pool, pool.take()))
             return borrowed[-1][1].decompress, start
 
+        contents: list[bytes] = []
+        checked: list[bool] = []
         try:
             # Written out, because this runs for every message of a first read.
             for _, kind, _, data in found:
                 if kind not in {PRIMED, PACKED}:
-                    yield unpack(kind, data), False
+                    contents.append(unpack(kind, data))
+                    checked.append(False)
                     continue
                 known = ways.get(data[:_MARK])
                 if known is None:
                     known = way(kind, data)
                     if known[1] < _MARK:
                         ways[data[:_MARK]] = known
-                frame = data[known[1] :] if known[1] else data
-                yield known[0](frame, LARGEST), is_checked(frame)
+                frame = data[known[1] :]
+                contents.append(known[0](frame, LARGEST))
+                checked.append(is_checked(frame))
         except zstandard.ZstdError as error:
             raise damaged(f"an element cannot be unpacked ({error})") from None
         finally:
             for pool, decompressor in borrowed:
                 pool.give(decompressor)
+        return Plains(contents, checked)
 
     def at(self, rows: Rows, number: int, deepest: int = _DEEPEST) -> Primer:
         """The primer with this number; raises StorageError when there is none."""

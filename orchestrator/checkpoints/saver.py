@@ -209,7 +209,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
         look values up by version.
         """
         last = current if isinstance(current, int) else int(current.split(".")[0]) if current else 0
-        return f"{last + 1:032}.{random.randrange(1 << 20):07}"  # noqa: S311 - no secret
+        return f"{last + 1:032}.{random.getrandbits(20):07}"
 
     # Threads.
 

@@ -19,6 +19,7 @@ from langgraph.checkpoint.serde.jsonplus import (
 )
 
 from orchestrator.checkpoints.elements import damaged
+from orchestrator.errors import StorageError
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
 _JSON_FORMAT = 2
@@ -42,7 +43,7 @@ class StrictSerializer(JsonPlusSerializer):
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         kind, packed = data
-        faults: list[str] = []
+        faults: list[StorageError] = []
         hook = partial(self._revived, faults)
         try:
             if kind != "msgpack":
@@ -50,19 +51,19 @@ class StrictSerializer(JsonPlusSerializer):
             return ormsgpack.unpackb(packed, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS)
         except _UNREADABLE as error:
             # What a hook raises, ormsgpack replaces by an error without a reason.
-            reason = faults[0] if faults else f"a value of type {kind!r} cannot be read ({error})"
-            raise damaged(reason) from None
+            fault = faults[0] if faults else damaged(f"a value of type {kind!r} cannot be read ({error})")
+            raise fault from None
 
-    def _revived(self, faults: list[str], code: int, packed: bytes) -> Any:
+    def _revived(self, faults: list[StorageError], code: int, packed: bytes) -> Any:
         self._check(faults, code, packed)
         found = self._unpack_ext_hook(code, packed)
         if type(found) in _PLAIN:
             # Where a constructor fails, the library gives back its arguments.
-            faults.append("a value cannot be made again from what was stored of it")
+            faults.append(damaged("a value cannot be made again from what was stored of it"))
             raise ValueError
         return found
 
-    def _check(self, faults: list[str], code: int, packed: bytes) -> None:
+    def _check(self, faults: list[StorageError], code: int, packed: bytes) -> None:
         """Raise ValueError unless everything that is named, at any depth, may be called."""
         hook = partial(self._check, faults)
         found = ormsgpack.unpackb(packed, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS)
@@ -73,7 +74,7 @@ class StrictSerializer(JsonPlusSerializer):
         else:
             known = (found[0], found[1]) in SAFE_MSGPACK_TYPES or (found[0], found[1]) in self._own_types
         if not known:
-            faults.append(_named(f"{found[0]}.{found[1]}"))
+            faults.append(_unknown(f"{found[0]}.{found[1]}"))
             raise ValueError
 
     @property
@@ -86,7 +87,7 @@ class StrictSerializer(JsonPlusSerializer):
         if value.get("lc") == _JSON_FORMAT and value.get("type") == "constructor":
             *module, name = map(str, value.get("id") or ["nothing"])
             if (".".join(module), name) not in SAFE_MSGPACK_TYPES:
-                raise damaged(_named(".".join((*module, name))))
+                raise _unknown(".".join((*module, name)))
         return super()._reviver(value)
 
 
@@ -95,5 +96,10 @@ def strict_serializer() -> JsonPlusSerializer:
     return StrictSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
 
 
-def _named(name: str) -> str:
-    return f"a value is a {name}, which is neither plain data nor a message"
+def _unknown(name: str) -> StorageError:
+    return StorageError(
+        f"a value in the checkpoints is a {name}, which is neither plain data nor a message. If it is a type "
+        "of your graph, allow it: LANGGRAPH_STRICT_MSGPACK=true allows all that the graph's state declares, "
+        "Checkpointer(path, serde=strict_serializer().with_msgpack_allowlist([TYPE])) names one. "
+        "If it is not, the file is damaged or forged: restore a backup"
+    )

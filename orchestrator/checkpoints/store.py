@@ -25,16 +25,18 @@ from typing import Protocol, TypeVar
 
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.errors import StorageError
-from orchestrator.storage import APPLICATION_ID, PAGE_BYTES
+from orchestrator.storage import APPLICATION_ID, CHECKPOINT_FORMAT, PAGE_BYTES, too_new
 
 T = TypeVar("T")
 
-FORMAT = 3
+FORMAT = CHECKPOINT_FORMAT
 """1: before primers. 2: before checksums of steps and bare messages. Such a file is read as it is, and
 becomes one of this format when it is written to."""
 WAIT_SECONDS = 30.0
 """How long a write waits for other processes before it fails."""
 MEMORY = ":memory:"
+_AT_ONCE = "pragma busy_timeout=0"
+"""How the writing connection is told to wait for nobody; `_begin` has a wait of its own."""
 
 _TABLES = """
 create table ck_meta(name text primary key, value) without rowid;
@@ -84,7 +86,7 @@ class Busy(Exception):
 def explained(error: Exception, path: Path | str) -> StorageError:
     """What the user reads instead of SQLite's words."""
     text = str(error)
-    if "not a database" in text or "malformed" in text or "encrypted" in text:
+    if any(sign in text for sign in ("not a database", "malformed", "encrypted", "no such table")):
         advice = "it is damaged or no file of orc; move it away or restore a backup"
     elif "readonly" in text or "read-only" in text:
         advice = "make the file and its folder writable, then run the same command again"
@@ -116,6 +118,7 @@ class SqliteStorage:
                 self._writer.execute("pragma synchronous=normal")
                 if shared:
                     self._writer.execute("pragma wal_autocheckpoint=0")
+                self._writer.execute(_AT_ONCE)
             except BaseException:
                 self._writer.close()
                 raise
@@ -150,6 +153,7 @@ class SqliteStorage:
             with self._told():
                 self._writer = self._connect()
                 self._writer.execute("pragma synchronous=normal")
+                self._writer.execute(_AT_ONCE)
             self._version = -1
 
     def write(self, work: Callable[[Rows, bool], T], committed: Callable[[T], None], *, wait: bool) -> None:
@@ -184,13 +188,21 @@ class SqliteStorage:
 
     def peek(self, look: Callable[[Rows, bool], T]) -> T:
         """See `Storage.peek`."""
-        with self._turn(wait=True), self._told():
+        with self._turn(wait=True), self._told(), self._patience():
             return look(Rows(self._writer), self._changed())
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Let the writing connection wait for other processes, for what needs no transaction."""
+        self._writer.execute("pragma busy_timeout=5000")
+        try:
+            yield
+        finally:
+            self._writer.execute(_AT_ONCE)
 
     def _begin(self, wait: bool) -> None:
         """Take the file's write lock. SQLite's own waiting sleeps longer and longer, which starves."""
         until = time.monotonic() + WAIT_SECONDS
-        self._writer.execute("pragma busy_timeout=0")
         pause = 0.0003
         while True:
             try:
@@ -205,7 +217,6 @@ class SqliteStorage:
                 time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
                 pause = min(pause * 1.5, 0.002)
             else:
-                self._writer.execute("pragma busy_timeout=5000")
                 return
 
     @contextmanager
@@ -243,7 +254,7 @@ class SqliteStorage:
 
     def compact(self) -> None:
         """Give free pages back to the file system."""
-        with self._turn(wait=True), self._told():
+        with self._turn(wait=True), self._told(), self._patience():
             self._writer.execute("vacuum")
             self._writer.execute("pragma wal_checkpoint(truncate)")
 
@@ -304,8 +315,5 @@ def _format(connection: sqlite3.Connection, path: Path | str) -> int | None:
     if type(found) is not int or found < 1:
         raise StorageError(f"{path} does not say which format its checkpoints have; restore a backup")
     if found > FORMAT:
-        raise StorageError(
-            f"the checkpoints in {path} have format {found}, this orc knows up to {FORMAT}; "
-            "update orc (`uv tool upgrade orc-orchestrator`) to open them"
-        )
+        raise too_new(f"the checkpoints in {path} have", found, FORMAT)
     return found

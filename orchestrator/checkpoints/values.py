@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from operator import attrgetter, is_, itemgetter
 from sys import getrefcount
 from typing import Any, NamedTuple, TypeAlias
 
@@ -33,16 +32,25 @@ from orchestrator.checkpoints.elements import (
 from orchestrator.checkpoints.messages import (
     BARE,
     KINDS,
-    Master,
     bare,
     fresh,
     is_unchanged,
     judged,
-    master_from,
     master_of,
     message_from,
 )
-from orchestrator.checkpoints.primers import Primers
+from orchestrator.checkpoints.objects import (
+    NOTHING,
+    OURS,
+    Known,
+    Leaf,
+    Long,
+    Seen,
+    fields_of,
+    free_again,
+    unchanged,
+)
+from orchestrator.checkpoints.primers import Plains, Primers
 from orchestrator.checkpoints.rows import Row
 
 Tree: TypeAlias = "bytes | Element | list[Tree] | Long | dict[str, Tree] | Snapshot"
@@ -52,52 +60,12 @@ INLINE = 160
 """Values up to this many bytes are written where they occur."""
 INLINE_ITEM = 64
 """The same for one item of a list or dictionary."""
-_SEEN, _KNOWN, _TEXTS = 1 << 16, 1 << 16, 1 << 12
+_SEEN, _KNOWN, _TEXTS = 1 << 14, 1 << 16, 1 << 12
 _LISTED = 1 << 16
 _LONG = 64
 """Items from which on a list is compared with the one before as a whole."""
 _LEAVES = 1 << 26
 """Bytes of decoded or unpacked elements that are kept, twice."""
-
-Seen: TypeAlias = tuple[Any, "dict[str, Any] | bytes | None", Element]
-"""An object, the fields that it had (as stored, or None: it cannot change), and its element."""
-
-
-class Leaf:
-    """An element that was read or written: a message's fields, or the serialised bytes."""
-
-    __slots__ = ("content", "element", "seen")
-
-    def __init__(self, element: Element, content: Master | bytes) -> None:
-        self.element = element
-        self.content = content
-        self.seen: Seen | None = None
-        """The object that was handed out for it last."""
-
-
-class Known(NamedTuple):
-    """A long list of messages that was encoded lately; most of the next one is the same.
-
-    It holds what `Seen` holds already, and no message itself: who reads counts their references.
-    """
-
-    seen: list[Seen]
-    fields: list[dict[str, Any]]
-    tree: Long
-
-
-class Long(list[Any]):
-    """The tree of a long list; its parts do not branch."""
-
-    __slots__ = ("items",)
-
-    def __init__(self, parts: list[Any], items: list[Any]) -> None:
-        super().__init__(parts)
-        self.items = items
-        """What the first of them are called in the file; of all of them once they are committed."""
-
-    def committed(self, items: list[Any]) -> None:
-        self.items = items
 
 
 class Snapshot:
@@ -147,26 +115,26 @@ class Values:
         return tree
 
     def _encode_long(self, serde: Serializer, items: list[Any]) -> Long:
-        known = self._lists.get(id(items[0])) or _NOTHING
-        same = _unchanged(known, items)
+        known = self._lists.get(id(items[0])) or NOTHING
+        same = unchanged(known, items)
         tree = Long(known.tree[:same] + self._encode_items(serde, items[same:]), known.tree.items[:same])
-        seen, fields = known.seen[:same], known.fields[:same]
+        ids, fields = known.ids[:same], known.fields[:same]
         for item in items[same:]:
             found = self._seen.get(id(item))
-            if found is None or found[0] is not item or type(found[1]) is not dict:
+            if found is None or found.item is not item or type(found.fields) is not dict:
                 break
-            seen.append(found)
-            fields.append(found[1])
-        self._lists.put(id(items[0]), Known(seen, fields, tree), len(items))
+            ids.append(id(item))
+            fields.append(found.fields)
+        self._lists.put(id(items[0]), Known(ids, fields, tree), len(items))
         return tree
 
     def _encode_items(self, serde: Serializer, items: list[Any]) -> list[Tree]:
         # Written out, because this runs for every message of every step.
         return [
-            found[2]
+            found.element
             if found is not None
-            and found[0] is item
-            and (found[1] is None or (item.__dict__ == found[1] and not item.__pydantic_extra__))
+            and found.item is item
+            and (found.fields is None or (item.__dict__ == found.fields and not item.__pydantic_extra__))
             else self._encode_item(serde, item, INLINE_ITEM)
             for item, found in zip(items, map(self._seen.get, map(id, items)), strict=True)
         ]
@@ -186,10 +154,10 @@ class Values:
 
     def _encode_item(self, serde: Serializer, item: Any, inline: int) -> bytes | Element:
         found = self._seen.get(id(item))
-        if found is not None and found[0] is item:
-            fields = self._fields_of(found)
+        if found is not None and found.item is item:
+            fields = fields_of(found)
             if fields is None or is_unchanged(item, fields):
-                return found[2]
+                return found.element
         plain = typed(serde.dumps_typed(item))
         if len(plain) <= inline:
             return plain
@@ -203,23 +171,14 @@ class Values:
         if type(item) in KINDS:
             master = master_of(item)
             if master is not None:
-                self._note((item, master.fields, element))
+                self._note(Seen(item, master.fields, element))
         elif type(item) is str:
-            self._note((item, None, element))
-
-    def _fields_of(self, seen: Seen) -> dict[str, Any] | None:
-        """What an object had when it was stored or read, taken from its bytes the first time."""
-        item, fields, element = seen
-        if type(fields) is bytes:
-            master = master_from(fields)
-            fields = {} if master is None else master.fields
-            self._note((item, fields, element))
-        return fields  # type: ignore[return-value]
+            self._note(Seen(item, None, element))
 
     def _note(self, seen: Seen) -> None:
         if len(self._seen) > _SEEN:
             self._seen = {}
-        self._seen[id(seen[0])] = seen
+        self._seen[id(seen.item)] = seen
 
     def _element(self, plain: bytes, item: Any) -> Element:
         digest = self._hash(plain)
@@ -266,7 +225,7 @@ class Values:
         element.number, element.body = number, WRITTEN
         self._leaves.put(number, Leaf(element, plain), len(plain))
 
-    def read(self, found: list[Row], plains: Iterable[tuple[bytes, bool]]) -> dict[int, Leaf]:
+    def read(self, found: list[Row], plains: Plains) -> dict[int, Leaf]:
         """Take in elements that were read; raises StorageError when one's bytes are not those written.
 
         Each comes with its bytes, and with whether they were compared with a checksum: `verify` compares
@@ -274,18 +233,19 @@ class Values:
         """
         leaves: dict[int, Leaf] = {}
         elements: dict[bytes, Element] = {}
-        known = self._known.get
-        size = 0
-        for (number, _, digest, _), (plain, is_checked) in zip(found, plains, strict=True):
+        known = self._known.get_all([row[2] for row in found])
+        # Written out, because this runs for every message of a first read.
+        for row, element, plain, is_checked in zip(
+            found, known, plains.contents, plains.checked, strict=True
+        ):
+            number, digest = row[0], row[2]
             if len(digest) != HASH_BYTES or not (is_checked or self._hash(plain) == digest):
                 raise damaged(f"element {number} is not what was written")
-            element = known(digest)
             if element is None or element.number is None:
                 elements[digest] = element = Element(digest, number)
             leaves[number] = Leaf(element, plain)
-            size += len(plain)
         self._known.put_all(elements, len(elements))
-        self._leaves.put_all(leaves, size)
+        self._leaves.put_all(leaves, sum(map(len, plains.contents)))
         return leaves
 
     def decode(self, serde: Serializer, leaves: Mapping[int, Leaf], numbers: Iterable[int]) -> Decoded:
@@ -298,37 +258,36 @@ class Values:
             self._seen = {}
         messages: dict[int, BaseMessage] = {}
         others: dict[int, Any] = {}
-        # Written out, because this runs for every message of every read.
+        # Written out, because this runs for every message of a first read.
         for number in numbers:
             leaf = leaves[number]
-            seen, content = leaf.seen, leaf.content
-            if seen is None:
-                if type(content) is bytes:
-                    found = message_from(content)
-                    if found is not None:
-                        # Most are read once: the message gets the fields, and a copy is made when needed.
-                        leaf.seen = self._seen[id(found)] = (found, content, leaf.element)
-                        messages[number] = found
-                        continue
-            elif type(seen[1]) is dict:
-                message = seen[0]
-                if (
-                    getrefcount(message) == _OURS
-                    and message.__dict__ == seen[1]
-                    and not message.__pydantic_extra__
-                ):
-                    self._seen[id(message)] = seen
-                    messages[number] = message
+            item = leaf.item
+            if getrefcount(item) == OURS:
+                fields = leaf.fields if type(leaf.fields) is dict else fields_of(leaf)
+                if item.__dict__ == fields and not item.__pydantic_extra__:
+                    messages[number] = item
+                    self._seen[id(item)] = leaf
                     continue
+            content = leaf.content
+            found = message_from(content) if isinstance(content, bytes) else None
+            if found is not None:
+                messages[number] = found
+                self._seen[id(found)] = _seen_as(leaf, found, content)
+                continue
             value, is_message = self._decode(serde, leaf)
             (messages if is_message else others)[number] = value
         return Decoded(messages, others)
 
+    def again(self, leaves: list[Leaf]) -> list[BaseMessage] | None:
+        """The objects of the last time, when all of them can be used again; see `decode`."""
+        items = free_again(leaves)
+        if items is not None and self._seen.get(id(items[-1])) is not leaves[-1]:
+            self._seen.update(zip(map(id, items), leaves, strict=True))
+        return items
+
     def _decode(self, serde: Serializer, leaf: Leaf) -> tuple[Any, bool]:
+        """What has to be judged by its class, or is no message."""
         content = leaf.content
-        if type(content) is bytes and leaf.seen is not None:
-            leaf.content = content = master_from(content) or content
-            leaf.seen = None
         if not isinstance(content, bytes):
             return self._handed_out(leaf, fresh(content), content.fields), True
         value = judged(content) if content[:1] == BARE else serde.loads_typed(untyped(content))
@@ -341,9 +300,16 @@ class Values:
         return value, True
 
     def _handed_out(self, leaf: Leaf, message: BaseMessage, fields: dict[str, Any]) -> BaseMessage:
-        leaf.seen = (message, fields, leaf.element)
-        self._note(leaf.seen)
+        self._note(_seen_as(leaf, message, fields))
         return message
+
+
+def _seen_as(leaf: Leaf, item: Any, fields: Any) -> Seen:
+    """Remember a new object of a leaf: in the leaf, unless the one before is still in use."""
+    if leaf.item is None or getrefcount(leaf.item) < OURS:
+        leaf.item, leaf.fields = item, fields
+        return leaf
+    return Seen(item, fields, leaf.element)
 
 
 class Decoded(NamedTuple):
@@ -351,31 +317,3 @@ class Decoded(NamedTuple):
 
     messages: dict[int, BaseMessage]
     others: dict[int, Any]
-
-
-_NOTHING = Known([], [], Long([], []))
-_object, _extra, _dict = itemgetter(0), attrgetter("__pydantic_extra__"), attrgetter("__dict__")
-
-
-def _unchanged(known: Known, items: list[Any]) -> int:
-    """How many items at the start are those of a known list; 0 when one of them was changed.
-
-    Made of calls that go over the whole list at once: a loop in Python takes twice as long.
-    """
-    same = min(len(known.seen), len(items))
-    start = items[:same]
-    if not all(map(is_, map(_object, known.seen), start)) or any(map(_extra, start)):
-        return 0
-    return same if list(map(_dict, start)) == known.fields[:same] else 0
-
-
-def _references() -> int:
-    """How many references an object has that is held as `decode` holds it, and by nobody else."""
-    message = object()
-    seen = (message,)
-    del message
-    message = seen[0]
-    return getrefcount(message)
-
-
-_OURS = _references()

@@ -12,14 +12,12 @@ import os
 import random
 import time
 from collections import deque
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
 from contextlib import suppress
 
 from orchestrator.checkpoints import lineage
 from orchestrator.checkpoints.caches import Memory
 from orchestrator.checkpoints.elements import Recent
-from orchestrator.checkpoints.ink import Ink
+from orchestrator.checkpoints.ink import Ends, Ink
 from orchestrator.checkpoints.operations import Operation
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.checkpoints.store import WAIT_SECONDS, Busy, Storage
@@ -39,19 +37,24 @@ class Writer:
         self._memory = memory
         self._queue: deque[Operation] = deque()
         self._process = os.getpid()
+        self._latest = ""
+        """The thread that had a checkpoint last, from an event loop."""
         self._last: Recent[str, int] = Recent(_THREADS)
         """The last steps of threads."""
+        self._ends: Ends | None = None
+        """Of the last transaction, while no other connection had one."""
 
     # From threads.
 
     def put(self, operation: Operation, *, linger: bool = False) -> None:
         """Commit; with `linger`, wait a moment for somebody else's commit. Raises StorageError."""
-        self._enqueue(operation)
+        # Who lingers leaves the work to whoever commits: two threads at it get in each other's way.
+        self._enqueue(operation, is_ready=not linger)
         if linger:
-            wait_for((operation.done,), LINGER_SECONDS)
+            operation.done.wait(LINGER_SECONDS)
             if self._is_alone(operation):
-                wait_for((operation.done,), ALONE_SECONDS)
-        if not operation.done.done():
+                operation.done.wait(ALONE_SECONDS)
+        if not operation.done.is_set():
             try:
                 self.flush(operation)
             except StorageError:
@@ -64,7 +67,7 @@ class Writer:
 
         What comes in the meantime may have somebody to wait for, so it is not taken unasked.
         """
-        while self._queue and not (only is not None and only.done.done()):
+        while self._queue and not (only is not None and only.done.is_set()):
             self._commit(wait=True)
 
     # From event loops.
@@ -74,12 +77,16 @@ class Writer:
         self._enqueue(operation)
         try:
             if linger:
-                await _settled(operation.done, LINGER_SECONDS)
+                await operation.done.settle(LINGER_SECONDS)
                 if self._is_alone(operation):
-                    await _settled(operation.done, ALONE_SECONDS)
-            if not operation.done.done():
+                    await operation.done.settle(ALONE_SECONDS)
+            elif operation.thread != self._latest:
+                # Other conversations are at work, and have a checkpoint ready in this turn of the loop.
+                self._latest = operation.thread
+                await asyncio.sleep(0)
+            if not operation.done.is_set():
                 await self.aflush(operation)
-            await _settled(operation.done, None)
+            await operation.done.settle()
         except asyncio.CancelledError:
             with suppress(Busy, StorageError):
                 self._commit(wait=False)
@@ -93,7 +100,7 @@ class Writer:
         """The same, giving way while another process or thread writes."""
         until = time.monotonic() + WAIT_SECONDS
         pause = 0.0003
-        while self._queue and not (only is not None and only.done.done()):
+        while self._queue and not (only is not None and only.done.is_set()):
             try:
                 self._commit(wait=time.monotonic() > until)
             except Busy:
@@ -114,7 +121,7 @@ class Writer:
                 self._last.put(thread, known)
         return known
 
-    def _enqueue(self, operation: Operation) -> None:
+    def _enqueue(self, operation: Operation, *, is_ready: bool = True) -> None:
         if self._process != os.getpid():
             # After a fork, what waits is the parent's to commit, and its locks may be held for ever.
             self._process = os.getpid()
@@ -124,11 +131,12 @@ class Writer:
         if not caches.primers.is_loaded:
             with self._storage.reading() as rows:
                 caches.primers.load(rows)
-        operation.prepare(caches)
+        if is_ready:
+            operation.prepare(caches)
         self._queue.append(operation)
 
     def _is_alone(self, operation: Operation) -> bool:
-        return not operation.done.done() and len(self._queue) < 2
+        return not operation.done.is_set() and len(self._queue) < 2
 
     def _withdraw(self, operation: Operation) -> None:
         with suppress(ValueError):
@@ -141,7 +149,16 @@ class Writer:
             batch.append(self._queue.popleft())
         return batch
 
+    def _get_ready(self) -> None:
+        """Encode what waits before a turn is taken; what cannot be encoded fails by itself later."""
+        caches = self._memory.caches
+        for operation in list(self._queue):
+            if operation.caches is None:
+                with suppress(Exception):
+                    operation.prepare(caches)
+
     def _commit(self, *, wait: bool) -> None:
+        self._get_ready()
         batch: list[Operation] = []
 
         def work(rows: Rows, changed: bool) -> Ink:
@@ -162,13 +179,12 @@ class Writer:
             self._queue.extendleft(reversed(batch))
             raise
         for operation in batch:
-            if not operation.done.done():
-                operation.done.set_result(None)
+            operation.done.set()
 
     def _failed(self, batch: list[Operation], error: Exception) -> None:
         """Find whose fault it is by giving each a transaction of its own."""
         if len(batch) == 1:
-            batch[0].done.set_exception(error)
+            batch[0].done.set(error)
             return
         for operation in batch:
             self._alone(operation)
@@ -182,12 +198,12 @@ class Writer:
         try:
             self._storage.write(work, self._committed, wait=True)
         except Exception as error:  # noqa: BLE001 - as above
-            operation.done.set_exception(error)
+            operation.done.set(error)
 
     def _apply(self, rows: Rows, batch: list[Operation]) -> Ink:
         caches = self._memory.caches
         caches.primers.load(rows)
-        ink = Ink(rows, caches)
+        ink = Ink(rows, caches, self._ends)
         for operation in batch:
             if operation.caches is not caches:
                 operation.prepare(caches)
@@ -198,6 +214,7 @@ class Writer:
         return ink
 
     def _committed(self, ink: Ink) -> None:
+        self._ends = None if ink.removes else ink.ends
         if ink.removes:
             self._last.clear()
             self._memory.forget(self._memory.caches.epoch + 1)
@@ -207,30 +224,7 @@ class Writer:
     def _catch_up(self, rows: Rows) -> None:
         """Another connection committed: forget what may have moved."""
         self._last.clear()
+        self._ends = None
         epoch = int(rows.meta("epoch"))
         if epoch != self._memory.caches.epoch:
             self._memory.forget(epoch)
-
-
-async def _settled(done: Future[None], seconds: float | None) -> None:
-    """Wait until an operation is over, or the time is. Cancelling the wait does not cancel it."""
-    if done.done():
-        return
-    loop = asyncio.get_running_loop()
-    waiter = loop.create_future()
-
-    def wake(*_: object) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    def wake_soon(_: object) -> None:
-        with suppress(RuntimeError):  # the loop may be closed by now
-            loop.call_soon_threadsafe(wake)
-
-    done.add_done_callback(wake_soon)
-    timer = loop.call_later(seconds, wake) if seconds is not None else None
-    try:
-        await waiter
-    finally:
-        if timer is not None:
-            timer.cancel()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import threading
@@ -96,6 +97,10 @@ def orc() -> None:
 def main(argv: list[str] | None = None) -> Any:
     """Run the command; every error of ours becomes one message and its exit code."""
     _open_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name may be no text: in JSON this is the escape that stands for its bytes.
+            stream.reconfigure(errors="backslashreplace")
     try:
         orc.main(args=argv, prog_name="orc", standalone_mode=True)
     except OrcError as error:

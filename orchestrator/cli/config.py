@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-@click.group()
+@click.group(epilog="\b\nExamples:\n  orc config show\n  orc config show --origin\n")
 @click.pass_context
 def config(ctx: click.Context) -> None:
     """Show the settings and where they come from."""

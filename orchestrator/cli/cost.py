@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -84,18 +85,15 @@ def _show_everywhere(by: str, since: str | None, *, as_json: bool) -> None:
 
 def _show_here(by: str, since: str | None, *, as_json: bool) -> None:
     from orchestrator.limits.report import moment, spending  # noqa: PLC0415
-    from orchestrator.storage import open_state, state_path  # noqa: PLC0415
+    from orchestrator.storage import opened_state, state_path  # noqa: PLC0415
     from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
 
     root = nearest_workspace(Path.cwd())
     start = 0.0 if since is None else moment(since, time.time())
     rows: list[Row] = []
     if state_path(root).exists():
-        connection = open_state(root)
-        try:
+        with opened_state(root) as connection:
             rows = spending(connection, cast("By", by), start)
-        finally:
-            connection.close()
     if as_json:
         for row in rows:
             click.echo(json.dumps({by: row.name, **asdict(row), "usd": str(row.usd)}))
@@ -144,7 +142,7 @@ def cap(changes: tuple[str, ...], as_json: bool) -> None:
     from orchestrator.limits.ledger import Ledger  # noqa: PLC0415
     from orchestrator.limits.raising import assignments  # noqa: PLC0415
     from orchestrator.limits.report import cap_rows  # noqa: PLC0415
-    from orchestrator.storage import open_state  # noqa: PLC0415
+    from orchestrator.storage import opened_state  # noqa: PLC0415
     from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
     from orchestrator.workspace.layers import load_settings  # noqa: PLC0415
 
@@ -154,15 +152,10 @@ def cap(changes: tuple[str, ...], as_json: bool) -> None:
         name: (checked(name, "0" if value == "none" else value), value == "none")
         for name, value in assignments(changes).items()
     }
-    connection = open_state(root)
-    ledger = Ledger.of(root, connection)
-    try:
+    with opened_state(root) as connection, closing(Ledger.of(root, connection)) as ledger:
         for name, (value, is_gone) in wanted.items():
             ledger.set_cap(name, None if is_gone else f"{value:f}")
         rows = cap_rows(ledger, limits, *identity())
-    finally:
-        ledger.close()
-        connection.close()
     if ledger.without_shared:
         click.echo(f"not counted over all workspaces: {ledger.without_shared}", err=True)
     if as_json:

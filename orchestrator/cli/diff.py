@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.opened import opened_runs
+from orchestrator.safety.visible import escaped
 
 if TYPE_CHECKING:
     from orchestrator.history.comparing import Comparison
@@ -62,7 +63,7 @@ def _show(found: Comparison, files: list[str]) -> None:
     for name, lines in {**found.lines, "files": files}.items():
         click.secho(f"\n{name}", bold=True)
         for line in lines or ["  the same"]:
-            click.secho(line, fg=_COLORS.get(line[:1]))
+            click.secho(escaped(line, keep="\t"), fg=_COLORS.get(line[:1]))
     click.secho("\nspent", bold=True)
     for sign, story in (("-", found.a), ("+", found.b)):
         spent = story.totals

@@ -256,15 +256,12 @@ def _ledger(root: Path) -> Finding:
 
 def _breakers(root: Path) -> Finding:
     from orchestrator.breaker import Breakers  # noqa: PLC0415
-    from orchestrator.storage import open_state, state_path  # noqa: PLC0415
+    from orchestrator.storage import opened_state, state_path  # noqa: PLC0415
 
     if not state_path(root).exists():
         return Finding("breakers", "ok", "all models and hosts are let through")
-    connection = open_state(root)
-    try:
+    with opened_state(root) as connection:
         resting = [state for state in Breakers(connection).list() if state.is_open]
-    finally:
-        connection.close()
     if not resting:
         return Finding("breakers", "ok", "all models and hosts are let through")
     now = time.time()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.opened import opened_runs
 from orchestrator.cli.run import go, shared
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.history.travel import Moved
 
 
 @click.command(
@@ -35,17 +39,17 @@ def fork(point: str, name: str, say: str | None, files: bool, **options: Any) ->
     with opened_runs(point, options["workspace"]) as (root, runs), held(runs, point) as found:
         if say is not None:
             Session(root, Options(model=options["model"])).check(say, found.run.id)
-        if name:
-            runs.branches.check_name(found.run.id, name)
+        begun = forking.begin(root, runs, found, name=name)
         moved = travel.to(root, runs, found) if files else None
-        made = forking.fork(root, runs, found, name=name)
+        made = forking.go_to(root, runs, begun, found)
     click.echo(f"{made.id}/{made.branch_name} starts at {found.name}", err=True)
     for line in travel.tell(moved) if moved else []:
         click.echo(line, err=True)
     if say is not None:
         go(options, say, made.id)
     elif options["as_json"]:
-        click.echo(json.dumps({"run": made.id, "branch": made.branch_name, "point": found.name}))
+        told = {"run": made.id, "branch": made.branch_name, "point": found.name}
+        click.echo(json.dumps({**told, **_files(moved)}))
     elif made.status == "done":
         click.echo(f'go on: orc run -c {made.id} "…"', err=True)
     else:
@@ -55,17 +59,35 @@ def fork(point: str, name: str, say: str | None, files: bool, **options: Any) ->
 @click.command(epilog="\b\nExamples:\n  orc switch r-7f3a/main\n  orc switch r-7f3a/try-1 --files\n")
 @click.argument("branch", metavar="RUN/BRANCH")
 @click.option("--files", is_flag=True, help="Bring the files to where that branch left them.")
-def switch(branch: str, files: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def switch(branch: str, files: bool, as_json: bool) -> None:
     """Make a branch the one that its run goes on with."""
     from orchestrator.history import forking, travel  # noqa: PLC0415
     from orchestrator.history.points import held  # noqa: PLC0415
 
+    if "@" in branch:
+        raise UsageError(f"{branch} names a step: `orc fork {branch}` starts a branch there")
     with opened_runs(branch) as (root, runs), held(runs, branch) as found:
+        forking.ready(root, runs, found.branch)
         moved = travel.to(root, runs, found) if files else None
         forking.switch(runs, found.run)
     click.echo(f"{found.run.id} goes on with {found.branch.name}", err=True)
     for line in travel.tell(moved) if moved else []:
         click.echo(line, err=True)
+    if as_json:
+        click.echo(json.dumps({"run": found.run.id, "branch": found.branch.name, **_files(moved)}))
+
+
+def _files(moved: Moved | None) -> dict[str, object]:
+    """What became of the files, where they were to be moved."""
+    if moved is None:
+        return {}
+    return {
+        "actions": [{"path": action.path, "verb": action.verb} for action in moved.actions],
+        "conflicts": [{"path": each.path, "reason": each.reason} for each in moved.conflicts],
+        "notes": list(moved.notes),
+        "outside": list(moved.outside),
+    }
 
 
 @click.group(
@@ -76,7 +98,9 @@ def branches() -> None:
     """List, rename and remove the branches of a run."""
 
 
-@branches.command("list")
+@branches.command(
+    "list", epilog="\b\nExamples:\n  orc branches list r-7f3a\n  orc branches list r-7f3a --json\n"
+)
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each branch.")
 def list_branches(run: str, as_json: bool) -> None:
@@ -93,7 +117,7 @@ def list_branches(run: str, as_json: bool) -> None:
             click.echo(line)
 
 
-@branches.command()
+@branches.command(epilog="\b\nExamples:\n  orc branches rename r-7f3a/try-1 careful\n")
 @click.argument("branch", metavar="RUN/BRANCH")
 @click.argument("name")
 def rename(branch: str, name: str) -> None:
@@ -105,7 +129,7 @@ def rename(branch: str, name: str) -> None:
         click.echo(f"{found.id}/{found.branch_name} is {found.id}/{name} now", err=True)
 
 
-@branches.command()
+@branches.command(epilog="\b\nExamples:\n  orc branches rm r-7f3a/try-1\n")
 @click.argument("branch", metavar="RUN/BRANCH")
 def rm(branch: str) -> None:
     """Take a branch out of the tree; the journal keeps what it did, `orc db gc` frees the rest."""

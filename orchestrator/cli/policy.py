@@ -26,7 +26,7 @@ LONGEST_LINE = 16 * 1024 * 1024
 """Bytes of one line of input that are read; the rest of a longer one is skipped."""
 
 
-@click.group()
+@click.group(epilog='\b\nExamples:\n  orc policy check "rm -rf build"\n  orc policy rejudge --since 30d\n')
 @click.pass_context
 def policy(ctx: click.Context) -> None:
     """Explain, test and re-judge what commands may do."""
@@ -156,7 +156,7 @@ def test() -> None:
 @click.option("--check", "checks", is_flag=True, help="Exit 1 when a call is judged more loosely now.")
 def rejudge(since: str, as_json: bool, checks: bool) -> None:
     """Judge the recorded calls again with today's policy and list those that come out otherwise."""
-    from orchestrator.storage import open_state, state_path  # noqa: PLC0415
+    from orchestrator.storage import opened_state, state_path  # noqa: PLC0415
     from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
 
     match = re.fullmatch(r"(\d{1,6})([mhdw])", since)
@@ -166,11 +166,8 @@ def rejudge(since: str, as_json: bool, checks: bool) -> None:
     if not state_path(root).exists():
         click.echo("no runs here yet, so there is nothing to judge again", err=True)
         return
-    connection = open_state(root)
-    try:
+    with opened_state(root) as connection:
         count, found = _rejudged(connection, root, time.time() - int(match[1]) * _UNITS[match[2]])
-    finally:
-        connection.close()
     for flip in found:
         click.echo(json.dumps(_plain(flip)) if as_json else _flip_line(flip))
     looser = sum(flip.is_looser for flip in found)

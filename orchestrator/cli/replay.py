@@ -13,6 +13,7 @@ import click
 from orchestrator.cli.opened import opened_runs
 from orchestrator.cli.run import go, shared
 from orchestrator.errors import UsageError
+from orchestrator.safety.visible import escaped
 
 if TYPE_CHECKING:
     from orchestrator.history.strict import Report
@@ -129,5 +130,5 @@ def _tell(report: Report, *, as_json: bool) -> None:
         return
     click.secho(f"{report.point}: {diverged.where}: {diverged.what}", fg="red", bold=True)
     for line in diverged.difference:
-        click.secho(f"  {line}", fg=_COLORS.get(line[:1]))
+        click.secho("  " + escaped(line, keep="\t"), fg=_COLORS.get(line[:1]))
     click.echo(f"until then it was the same: {report.checked} of what was recorded")

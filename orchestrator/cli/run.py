@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.errors import Interrupted, UsageError
+from orchestrator.errors import Interrupted, OrcError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.settings import Retention
@@ -145,11 +145,14 @@ def _tidy(root: Path, retention: Retention) -> None:
     from orchestrator.runs import Runs  # noqa: PLC0415
     from orchestrator.storage import opened_state  # noqa: PLC0415
 
-    if not care.is_due(root):
-        return
-    with opened_state(root) as connection:
-        runs = Runs(connection, root)
-        care.prune(root, runs, care.prunable(runs, retention, time.time()))
+    try:
+        if care.is_due(root):
+            with opened_state(root) as connection:
+                runs = Runs(connection, root)
+                care.prune(root, runs, care.prunable(runs, retention, time.time()))
+    except (OSError, OrcError) as error:
+        # The turn itself has ended well.
+        click.echo(f"note: old runs were not removed: {error}", err=True)
 
 
 def _interrupt(*_: object) -> None:

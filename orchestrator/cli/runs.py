@@ -18,13 +18,23 @@ if TYPE_CHECKING:
 _COLORS = {"done": "green", "running": "cyan", "waiting": "yellow", "failed": "red", "refused": "red"}
 
 
-@click.group(epilog="\b\nExamples:\n  orc runs list\n  orc runs list --json -n 5\n  orc runs show r-7f3a\n")
+@click.group(
+    epilog="\b\nExamples:\n  orc runs list\n  orc runs list --json -n 5\n  orc runs show r-7f3a\n"
+    "  orc runs rm r-7f3a\n"
+)
 def runs() -> None:
-    """List runs and show what they did."""
+    """List runs, show what they did, and remove them."""
 
 
-@runs.command("list")
-@click.option("-n", "--number", default=20, show_default=True, help="How many, newest first.")
+@runs.command("list", epilog="\b\nExamples:\n  orc runs list\n  orc runs list -n 5 --json\n")
+@click.option(
+    "-n",
+    "--number",
+    type=click.IntRange(1, 1_000_000),
+    default=20,
+    show_default=True,
+    help="How many, newest first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each run.")
 def list_runs(number: int, as_json: bool) -> None:
     """List the newest runs of this workspace."""
@@ -48,7 +58,7 @@ def list_runs(number: int, as_json: bool) -> None:
         )
 
 
-@runs.command()
+@runs.command(epilog="\b\nExamples:\n  orc runs show r-7f3a\n  orc runs show r-7f3a/try-1 --json\n")
 @click.argument("run_id", metavar="RUN")
 @click.option("--json", "as_json", is_flag=True, help="Every event as a JSON line.")
 def show(run_id: str, as_json: bool) -> None:
@@ -58,6 +68,23 @@ def show(run_id: str, as_json: bool) -> None:
     """
     with opened_runs(run_id) as (_, index):
         show_run(index, index.get(run_id), as_json=as_json)
+
+
+@runs.command("rm", epilog="\b\nExamples:\n  orc runs rm r-7f3a\n  orc runs rm r-7f3a r-81c0\n")
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+def remove(names: tuple[str, ...]) -> None:
+    """Remove whole RUNs for good: their branches, steps and logs. The files of the workspace stay."""
+    from orchestrator.history import care  # noqa: PLC0415
+
+    for name in names:
+        if "/" in name:
+            raise UsageError(f"{name} is a branch: `orc branches rm {name}` removes that alone")
+    with opened_runs(names[0]) as (root, index):
+        found = {run.id: run for run in map(index.get, names)}
+        for run in found.values():
+            care.remove(root, index, run.id)
+            click.echo(f"removed {run.id}  {run.title}", err=True)
+    click.echo("`orc db gc` gives the space back", err=True)
 
 
 def show_run(index: Runs, run: Run, *, as_json: bool) -> None:

@@ -17,8 +17,11 @@ def tree_lines(runs: Runs, run: str) -> Iterator[str]:
     branches = runs.branches.of(run)
     current = runs.get(run)
     children: dict[str, list[Branch]] = {}
+    ids = {"", *(branch.id for branch in branches)}
     for branch in branches:
-        children.setdefault(branch.parent, []).append(branch)
+        parents = (seen.branch for seen in runs.branches.lineage(branch)[1:])
+        # What it was forked from may have been taken out of the tree by a redo.
+        children.setdefault(next((name for name in parents if name in ids), ""), []).append(branch)
 
     def lines(parent: str, indent: str) -> Iterator[str]:
         own = children.get(parent, [])

@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli.opened import opened_runs
 from orchestrator.errors import UsageError
+from orchestrator.safety.visible import escaped
 
 if TYPE_CHECKING:
     from orchestrator.history.undoing import Undone, What
@@ -39,6 +40,8 @@ def undo(run_id: str | None, point: str | None, files: bool, chat: bool, **optio
 
     if files and chat:
         raise UsageError("--files and --chat exclude each other; without both, both are undone")
+    if point is None and run_id is not None and "@" in run_id:
+        raise UsageError(f"{run_id} names a step: `orc undo --to {run_id}` goes back there")
     what: What = "files" if files else "chat" if chat else "both"
     with opened_runs(run_id) as (root, runs), held(runs, _named(runs, run_id, point)) as end:
         if point is None:
@@ -83,15 +86,19 @@ def _show(found: Undone, verb: str, *, as_json: bool) -> None:
     for action in found.actions:
         sign = _VERBS[action.verb]
         size = f" ({action.bytes_now:,} → {action.bytes_then:,} bytes)" if action.verb == "write" else ""
-        click.secho(f"  {sign} {action.path}{size}", fg=_COLORS[sign], err=True)
+        click.secho(f"  {sign} {escaped(action.path, keep='')}{size}", fg=_COLORS[sign], err=True)
     if found.what != "chat" and not found.actions:
         click.echo("  no file differs", err=True)
     for conflict in found.conflicts:
-        click.secho(f"  ! {conflict.path}: {conflict.reason}", fg="yellow", bold=True, err=True)
+        click.secho(
+            f"  ! {escaped(conflict.path, keep='')}: {conflict.reason}", fg="yellow", bold=True, err=True
+        )
     for note in found.notes:
-        click.echo(f"  note: {note}", err=True)
+        click.echo(f"  note: {escaped(note)}", err=True)
     for call in found.outside:
-        click.secho(f"  cannot be undone, it may have reached outside: {call}", fg="yellow", err=True)
+        click.secho(
+            f"  cannot be undone, it may have reached outside: {escaped(call)}", fg="yellow", err=True
+        )
     if found.branch:
         click.echo(f"the conversation is on {found.branch}", err=True)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.branches import Branch
 from orchestrator.errors import OrcError, StorageError, UsageError
@@ -18,31 +19,25 @@ from orchestrator.settings import Retention
 from orchestrator.snapshots import Snapshots
 from orchestrator.storage import FOLDER, state_path
 
+if TYPE_CHECKING:
+    from orchestrator.checkpoints import Checkpointer
+
 DAY = 86_400.0
 _PARTS = ("events", "steps", "branches", "undos", "approvals")
 
 
 def verify(root: Path, runs: Runs) -> list[str]:
     """Everything that is wrong, a line each; reads the whole file, so it takes its time."""
-    from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
-
     connection = runs.connection
     found = [f"the file is damaged: {text}" for (text,) in connection.execute("pragma integrity_check")]
     found = [text for text in found if not text.endswith(": ok")]
     for (identifier,) in connection.execute("select id from runs").fetchall():
-        found += broken_links(connection, identifier)
-    for (digest,) in connection.execute("select digest from blobs").fetchall():
-        found += _told(partial(_unreadable, connection, digest))
+        found += _told(partial(_unreachable, runs, identifier))
+        found += _told(partial(broken_links, connection, identifier))
+    found += _told(partial(_unreadable_blobs, connection))
     found += _told(partial(_missing_blobs, connection))
-    with saver_of(root) as saver:
-        found += saver.verify()
-        threads = set(saver.threads())
-        for branch in _all_branches(runs):
-            if branch.parent and not branch.removed and branch.id not in threads:
-                found.append(f"{branch.run}/{branch.name} has no checkpoints")
-    if (root / FOLDER / "snapshots").exists():
-        found += Snapshots(root).verify()
-    return found
+    found += _told(partial(_in_checkpoints, root, runs))
+    return [*found, *_told(partial(_missing_snapshots, root, connection))]
 
 
 def stats(root: Path, runs: Runs) -> dict[str, int]:
@@ -89,37 +84,49 @@ def prunable(runs: Runs, retention: Retention, now: float) -> list[Run]:
     return list(reversed(found.values()))
 
 
-def prune(root: Path, runs: Runs, doomed: Iterable[Run]) -> int:
-    """Remove whole runs, with their branches, checkpoints and logs; returns how many. Then `gc` frees space.
+def prune(root: Path, runs: Runs, doomed: Iterable[Run]) -> list[Run]:
+    """Remove whole runs, with their branches, checkpoints and logs; returns them. Then `gc` frees space.
 
     A run that another process works on is left alone.
     """
     from orchestrator.checkpoints import saver_of  # noqa: PLC0415
 
-    count = 0
+    removed = []
     with saver_of(root) as saver:
         for run in doomed:
-            try:
-                with runs.lock(run.id):
-                    threads = runs.connection.execute(
-                        "select id from branches where run=? order by rowid desc", (run.id,)
-                    ).fetchall()
-                    for (thread,) in threads:
-                        saver.delete_thread(thread)
-                    _forget(runs.connection, run.id)
-            except UsageError:
-                continue
-            forget(root / FOLDER / "logs", run.id)
-            (root / FOLDER / "locks" / run.id).unlink(missing_ok=True)
-            count += 1
-    return count
+            with suppress(UsageError):
+                _remove(root, runs, saver, run.id)
+                removed.append(run)
+    return removed
+
+
+def remove(root: Path, runs: Runs, run: str) -> None:
+    """Remove one whole run, ended or not; raises UsageError when another process works on it."""
+    from orchestrator.checkpoints import saver_of  # noqa: PLC0415
+
+    with saver_of(root) as saver:
+        _remove(root, runs, saver, run)
+
+
+def _remove(root: Path, runs: Runs, saver: Checkpointer, run: str) -> None:
+    with runs.lock(run):
+        threads = runs.connection.execute("select id from branches where run=? order by rowid desc", (run,))
+        for (thread,) in threads.fetchall():
+            saver.delete_thread(thread)
+        _forget(runs.connection, run)
+    forget(root / FOLDER / "logs", run)
+    (root / FOLDER / "locks" / run).unlink(missing_ok=True)
 
 
 def gc(root: Path, runs: Runs) -> dict[str, int]:
-    """Free what nothing stands on any more; returns bytes by part. Raises StorageError while a run works."""
+    """Free what nothing stands on any more; returns bytes by part. The caller holds all runs.
+
+    Raises StorageError, and frees nothing, where the journal is damaged: its rows say what is needed.
+    """
     from orchestrator.checkpoints import saver_of  # noqa: PLC0415
 
     connection = runs.connection
+    _check_journal(connection)
     before = _size(state_path(root).parent.glob("state.db*"))
     alive = _alive(_all_branches(runs))
     with saver_of(root) as saver:
@@ -140,6 +147,18 @@ def gc(root: Path, runs: Runs) -> dict[str, int]:
     return freed
 
 
+def _check_journal(connection: sqlite3.Connection) -> None:
+    _needed_blobs(connection)
+    _needed_snapshots(connection)
+    for (run,) in connection.execute("select id from runs").fetchall():
+        broken = broken_links(connection, run)
+        if broken:
+            raise StorageError(
+                f"the journal is damaged ({broken[0]}), so what it needs is not known and nothing was freed; "
+                f"restore a backup or remove the run: `orc runs rm {run}`"
+            )
+
+
 def backup(runs: Runs, target: Path) -> int:
     """Write a whole and checked copy of the state file; returns its bytes. Raises OrcError."""
     if target.exists():
@@ -147,11 +166,21 @@ def backup(runs: Runs, target: Path) -> int:
     try:
         runs.connection.execute("vacuum into ?", (str(target),))
         with closing(sqlite3.connect(target)) as copy:
-            if copy.execute("pragma integrity_check").fetchone()[0] != "ok":
-                raise StorageError(f"the copy in {target} is damaged; is the disk sound?")
+            is_sound = copy.execute("pragma integrity_check").fetchone()[0] == "ok"
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {target}: {error}; free some space or name another place") from None
+        advice = (
+            "the state file is damaged, `orc db verify` tells more"
+            if "malformed" in str(error)
+            else "free some space or name another place"
+        )
+        raise StorageError(f"cannot write {target}: {error}; {advice}") from None
+    if not is_sound:
+        target.unlink()
+        raise StorageError(
+            f"the copy in {target} was damaged and is removed: `orc db verify` says if the state file is; "
+            "if not, the disk is"
+        )
     return target.stat().st_size
 
 
@@ -182,8 +211,17 @@ def export_file(root: Path, target: Path) -> int:
         raise UsageError(
             "this needs the package langgraph-checkpoint-sqlite: install it beside orc"
         ) from None
-    with saver_of(root) as saver, SqliteSaver.from_conn_string(str(target)) as other:
-        return export_to(saver, other)
+    try:
+        with saver_of(root) as saver, SqliteSaver.from_conn_string(str(target)) as other:
+            return export_to(saver, other)
+    except BaseException as error:
+        for ending in ("", "-wal", "-shm"):
+            Path(f"{target}{ending}").unlink(missing_ok=True)
+        if isinstance(error, sqlite3.Error):
+            raise StorageError(
+                f"cannot write {target}: {error}; free some space or name another place"
+            ) from None
+        raise
 
 
 def _alive(branches: list[Branch]) -> set[str]:
@@ -217,6 +255,13 @@ def _missing_blobs(connection: sqlite3.Connection) -> list[str]:
     return [f"a recorded text ({digest}) is missing" for digest in needed - have]
 
 
+def _missing_snapshots(root: Path, connection: sqlite3.Connection) -> list[str]:
+    needed = _needed_snapshots(connection)
+    if (root / FOLDER / "snapshots").exists():
+        return Snapshots(root).verify(needed)
+    return [f"all {len(needed)} snapshots of the files are missing"] if needed else []
+
+
 def _needed_blobs(connection: sqlite3.Connection) -> set[str]:
     found: set[str] = set()
     for event in events_since(connection, 0.0, ("exchange",)):
@@ -233,8 +278,35 @@ def _needed_snapshots(connection: sqlite3.Connection) -> set[str]:
     return found
 
 
+def _unreachable(runs: Runs, run: str) -> None:
+    """Raise an error where a branch, or what it stands on, is lost."""
+    runs.get(run)
+    for branch in runs.branches.of(run):
+        runs.branches.lineage(branch)
+
+
+def _unreadable_blobs(connection: sqlite3.Connection) -> list[str]:
+    digests = connection.execute("select digest from blobs").fetchall()
+    return [line for (digest,) in digests for line in _told(partial(_unreadable, connection, digest))]
+
+
 def _unreadable(connection: sqlite3.Connection, digest: str) -> None:
     kept(connection, digest)
+
+
+def _in_checkpoints(root: Path, runs: Runs) -> list[str]:
+    from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
+
+    with saver_of(root) as saver:
+        return [*saver.verify(), *_without_checkpoints(runs, set(saver.threads()))]
+
+
+def _without_checkpoints(runs: Runs, threads: set[str]) -> list[str]:
+    return [
+        f"{branch.run}/{branch.name} has no checkpoints"
+        for branch in _all_branches(runs)
+        if branch.parent and not branch.removed and branch.id not in threads
+    ]
 
 
 def _told(check: Callable[[], Iterable[str] | None]) -> list[str]:
@@ -242,6 +314,8 @@ def _told(check: Callable[[], Iterable[str] | None]) -> list[str]:
         return list(check() or ())
     except OrcError as error:
         return [str(error)]
+    except sqlite3.Error as error:
+        return [f"the file is damaged: {str(error)[:200]}"]
 
 
 def _size(paths: Iterable[Path]) -> int:

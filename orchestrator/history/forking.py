@@ -18,13 +18,11 @@ def fork(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "t
 
     The caller holds the run's lock. Costs the same at any length. Raises UsageError for a bad name.
     """
-    branch = branch_off(root, runs, point, name=name, stem=stem)
-    runs.switch(branch.run, branch.id)
-    return runs.get(branch.run)
+    return go_to(root, runs, begin(root, runs, point, name=name, stem=stem), point)
 
 
-def branch_off(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "try") -> Branch:
-    """The same, while the run stays on its branch."""
+def begin(root: Path, runs: Runs, point: Point, *, name: str = "", stem: str = "try") -> Branch:
+    """Add the branch without showing it to anyone, so that what cannot be done is known before files move."""
     from orchestrator.checkpoints import saver_of  # noqa: PLC0415 - langgraph takes seconds
 
     point = _before_approval(runs, point)
@@ -34,18 +32,42 @@ def branch_off(root: Path, runs: Runs, point: Point, *, name: str = "", stem: st
         branch = runs.branches.fork(point.branch, point.step, name, _last_event(runs, point.branch))
         position = point.step.position if point.step else saver.position(branch.parent)
         saver.fork(branch.parent, branch.id, position)
-    runs.branches.update(branch.id, position=position, removed=0)
-    record(root, runs, branch, "fork", point=point.name, name=name)
+    runs.branches.update(branch.id, position=position)
+    ready(root, runs, branch)
     return branch
+
+
+def go_to(root: Path, runs: Runs, branch: Branch, point: Point) -> Run:
+    """Show a branch that was begun at a point, and make it the current one."""
+    show(root, runs, branch, point)
+    runs.switch(branch.run, branch.id)
+    return runs.get(branch.run)
+
+
+def show(root: Path, runs: Runs, branch: Branch, point: Point) -> None:
+    """Take a branch that was begun at a point into the tree."""
+    runs.branches.update(branch.id, removed=0)
+    record(root, runs, branch, "fork", point=_before_approval(runs, point).name, name=branch.name)
 
 
 def record(
     root: Path, runs: Runs, branch: Branch, kind: Literal["fork", "undo", "redo"], **fields: Any
 ) -> None:
     """Journal what a person did to a run, on the branch that it goes on with."""
-    journal = Journal(runs.connection, root, Place(branch.run, branch.turns, runs.branches.lineage(branch)))
+    journal = _journal(root, runs, branch)
     journal.write(kind, **fields)
     journal.close()
+
+
+def ready(root: Path, runs: Runs, branch: Branch) -> None:
+    """Raise what `record` would, where it can be known: files are not moved by what cannot be journalled."""
+    _journal(root, runs, branch).close()
+    runs.connection.execute("begin immediate")
+    runs.connection.execute("rollback")
+
+
+def _journal(root: Path, runs: Runs, branch: Branch) -> Journal:
+    return Journal(runs.connection, root, Place(branch.run, branch.turns, runs.branches.lineage(branch)))
 
 
 def _before_approval(runs: Runs, point: Point) -> Point:

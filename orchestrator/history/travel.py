@@ -14,6 +14,7 @@ from orchestrator.events import Event
 from orchestrator.history.comparing import events_of
 from orchestrator.history.points import Point
 from orchestrator.runs import Runs
+from orchestrator.safety.visible import escaped
 from orchestrator.snapshots import Action, Applied, Conflict, Edge, Plan, Snapshots, redo_edges
 
 
@@ -79,13 +80,14 @@ def to(root: Path, runs: Runs, end: Point) -> Moved:
 
 
 def tell(moved: Moved) -> list[str]:
-    """What a move did, a line for each thing."""
-    return [
+    """What a move did, a line for each thing, with nothing in it that a terminal obeys."""
+    lines = [
         *(f"  {action.verb} {action.path}" for action in moved.actions),
         *(f"  left as it is: {each.path}: {each.reason}" for each in moved.conflicts),
         *(f"  note: {note}" for note in moved.notes),
         *(f"  cannot be undone, it may have reached outside: {call}" for call in moved.outside),
     ]
+    return [escaped(line, keep="") for line in lines]
 
 
 def file_difference(root: Path, before: str, after: str) -> list[str]:

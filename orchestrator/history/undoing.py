@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import StorageError, UsageError
 from orchestrator.history import forking, travel
 from orchestrator.history.points import Point, start_of_turn
 from orchestrator.runs import Run, Runs
@@ -48,7 +48,8 @@ def target(runs: Runs, run: Run) -> Point:
 def plan_undo(root: Path, runs: Runs, point: Point, what: What) -> Undone:
     """What an undo would do; changes nothing."""
     way = _way(runs, point)
-    plan = travel.preview(root, way.edges) if what != "chat" and way.edges else Plan("")
+    with _files_apart(what):
+        plan = travel.preview(root, way.edges) if what != "chat" and way.edges else Plan("")
     return Undone(point.name, what, plan.actions, plan.conflicts, plan.notes, tuple(way.outside))
 
 
@@ -58,12 +59,18 @@ def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = Fals
     run = runs.get(point.run.id)
     if what == "chat" and _is_end(runs, point):
         raise UsageError(f"{point.name} is where the conversation is already")
+    branch = runs.branches.get(run.branch)
+    forks = what != "files" and not _is_end(runs, point)
+    if forks:
+        branch = forking.begin(root, runs, point, stem="undo")
+    else:
+        forking.ready(root, runs, branch)
     applied = Applied("")
     if what != "chat" and way.edges:
-        applied = travel.move(root, way.edges, force=force)
-    branch = runs.branches.get(run.branch)
-    if what != "files" and not _is_end(runs, point):
-        branch = forking.branch_off(root, runs, point, stem="undo")
+        with _files_apart(what):
+            applied = travel.move(root, way.edges, force=force)
+    if forks:
+        forking.show(root, runs, branch, point)
     record = {
         "point": point.name,
         "from": run.branch,
@@ -87,6 +94,8 @@ def redo(root: Path, runs: Runs, run: Run, *, force: bool = False, dry_run: bool
     """Bring back what the last undo took; the caller holds the run's lock."""
     identifier, what, record = _last(runs, run)
     edges = redo_edges([(before, after) for before, after in record["edges"]])
+    branch = runs.branches.get(record["from"])
+    forking.ready(root, runs, branch)
     if dry_run:
         plan = travel.preview(root, edges) if edges else Plan("")
         return Undone(record["point"], what, plan.actions, plan.conflicts, plan.notes)
@@ -96,7 +105,6 @@ def redo(root: Path, runs: Runs, run: Run, *, force: bool = False, dry_run: bool
             runs.switch(run.id, record["from"])
             runs.branches.update(record["to"], removed=1)
         runs.connection.execute("update undos set redone=1 where id=?", (identifier,))
-    branch = runs.branches.get(record["from"])
     redone = Undone(record["point"], what, applied.done, applied.conflicts, applied.notes, (), branch.name)
     forking.record(root, runs, branch, "redo", came_from=run.branch_name, **_told(redone))
     return redone
@@ -112,6 +120,17 @@ def _at_once(runs: Runs) -> Iterator[None]:
     except BaseException:
         runs.connection.execute("rollback")
         raise
+
+
+@contextmanager
+def _files_apart(what: What) -> Iterator[None]:
+    """Say what still works where the snapshots of the files do not."""
+    try:
+        yield
+    except StorageError as error:
+        if what == "files":
+            raise
+        raise StorageError(f"{error}; `orc undo --chat` takes the conversation back alone") from None
 
 
 def _told(undone: Undone) -> dict[str, Any]:

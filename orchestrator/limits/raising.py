@@ -13,7 +13,7 @@ from orchestrator.limits.entries import Who
 from orchestrator.limits.ledger import Ledger
 from orchestrator.runs import Runs
 from orchestrator.settings import Limits
-from orchestrator.storage import open_state, state_path
+from orchestrator.storage import opened_state, state_path
 
 
 def assignments(texts: Sequence[str]) -> dict[str, str]:
@@ -31,14 +31,11 @@ def raise_of_run(root: Path, limits: Limits, run: str | None, wanted: Sequence[s
     """Raise limits of a run that did not end, the newest by default; returns its id; raises UsageError."""
     if not state_path(root).exists():
         raise UsageError(f"there is no run {run or 'to resume'} here yet")
-    connection = open_state(root)
-    try:
+    with opened_state(root) as connection:
         runs = Runs(connection, root)
         row = runs.last_resumable() if run is None else runs.get(run)
         raise_limits(connection, limits, Who(row.id, row.turns), wanted)
         return row.id
-    finally:
-        connection.close()
 
 
 def raise_limits(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.safety.decoding import decoded
 from orchestrator.safety.expressions import quoted, text_of
+from orchestrator.safety.references import References
 from orchestrator.safety.words import UNKNOWN, ansi_c
 
 
@@ -29,6 +30,8 @@ class Signs:
     """It runs code that it has only as text."""
     texts: list[str] = field(default_factory=list)
     """Code that it runs from a text."""
+    folder: str = ""
+    """Where it goes before it does the rest."""
 
 
 _SQL = re.compile(
@@ -47,6 +50,7 @@ _DELETES = {
     "os.replace",
     "shutil.move",
 }
+_COPIES = {"shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.copytree"}
 _ON_OBJECTS = {"unlink", "rmdir", "write_text", "write_bytes"}
 _SHELLS = {"os.system", "os.popen", "system", "popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 _SHELLS |= {"pty.spawn", "os.execvp", "os.execv", "os.execl", "os.execlp", "os.spawnlp"}
@@ -89,19 +93,19 @@ def python(text: str, depth: int = 0) -> Signs | None:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    known: dict[str, str] = {}
+    names = References(tree, _constants(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             signs.network |= any(alias.name.split(".")[0] in _NETWORK for alias in node.names)
-            known |= {alias.asname: alias.name for alias in node.names if alias.asname}
         elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            signs.network |= module.split(".")[0] in _NETWORK
-            known |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names}
-    texts = _constants(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            _call(node, _dotted(node.func, known), texts, signs)
+            signs.network |= (node.module or "").split(".")[0] in _NETWORK
+        elif isinstance(node, ast.Call):
+            name = names.dotted(node.func)
+            signs.network |= name.partition(".")[0] in _NETWORK and name != ast.unparse(node.func)
+            signs.runs_text |= names.is_dynamic(name) or names.is_dynamic(name.removesuffix("()"))
+            _call(node, name, names.texts, signs)
+    for name, holder in names.handed(tree):
+        _handed(name, holder, signs)
     if any(UNKNOWN in target for effect, target, _ in signs.changes if effect == "delete"):
         # What it deletes is computed from something: the machine's own paths in the code are candidates.
         paths = (str(item.value) for item in ast.walk(tree) if isinstance(item, ast.Constant))
@@ -132,35 +136,21 @@ def _constants(tree: ast.AST) -> dict[str, str]:
     return {name: values[0] for name, values in found.items() if len(values) == 1}
 
 
-def _dotted(node: ast.expr, known: dict[str, str]) -> str:
-    if isinstance(node, ast.Name):
-        return known.get(node.id, node.id)
-    if isinstance(node, ast.Attribute):
-        below = _dotted(node.value, known)
-        return f"{below}.{node.attr}"
-    if isinstance(node, ast.Call):
-        called = _dotted(node.func, known)
-        if called == "getattr" and len(node.args) > 1:
-            return f"{_dotted(node.args[0], known)}.{text_of(node.args[1], {})}"
-        if called in {"__import__", "importlib.import_module"} and node.args:
-            return text_of(node.args[0], {})
-        return called + "()"
-    return "?"
-
-
 def _call(node: ast.Call, name: str, texts: dict[str, str], signs: Signs) -> None:
     named = [word.value for word in node.keywords if word.arg in {"args", "cmd", "command", "path", "file"}]
     target = text_of(next(iter([*node.args, *named]), None), texts)
-    last = name.rpartition(".")[2]
-    on_object = last in _ON_OBJECTS and isinstance(node.func, ast.Attribute)
+    last, owner = name.rpartition(".")[2], _owner(node.func)
+    on_object = last in _ON_OBJECTS and owner is not None
     is_rename = last in {"rename", "replace"} and len(node.args) == 1 and not node.keywords
     if name in _TREES or last == "rmtree":
         signs.changes.append(("delete", target, True))
     elif name in _DELETES:
         signs.changes.append(("delete", target, False))
-    elif (on_object or is_rename) and isinstance(node.func, ast.Attribute):
+    elif (on_object or is_rename) and owner is not None:
         effect = "write" if last.startswith("write") else "delete"
-        signs.changes.append((effect, text_of(node.func.value, texts), False))
+        signs.changes.append((effect, text_of(owner, texts), False))
+    elif name in _COPIES and len(node.args) > 1:
+        signs.changes.append(("write", text_of(node.args[1], texts), last == "copytree"))
     elif _writes(node, name, last, texts):
         signs.changes.append(("write", target, False))
     elif _EXECUTES.match(last) and _SQL.search(target):
@@ -169,6 +159,31 @@ def _call(node: ast.Call, name: str, texts: dict[str, str], signs: Signs) -> Non
         signs.scripts.append(script)
     elif name in _TEXTS:
         signs.texts.append(target)
+    elif name == "os.chdir":
+        signs.folder = target
+
+
+def _owner(function: ast.expr) -> ast.expr | None:
+    """The object whose method is called, by its name or by `getattr`."""
+    if isinstance(function, ast.Attribute):
+        return function.value
+    return function.args[0] if isinstance(function, ast.Call) and function.args else None
+
+
+def _handed(name: str, holder: ast.AST, signs: Signs) -> None:
+    """A function that another one is to call: with the literals beside it, or with what nobody knows."""
+    last = name.rpartition(".")[2]
+    constants = ast.walk(holder) if isinstance(holder, ast.Call) else ()
+    given = [
+        item.value for item in constants if isinstance(item, ast.Constant) and isinstance(item.value, str)
+    ]
+    given = given or [UNKNOWN]
+    if "." in name and (name in _TREES | _DELETES or last == "rmtree"):
+        signs.changes += [("delete", item, name in _TREES) for item in given]
+    elif "." in name and _starts_process(name, last):
+        signs.scripts += given
+    elif name in _TEXTS - {"compile", "__import__"}:
+        signs.texts += given
 
 
 def _process(node: ast.Call, name: str, target: str, texts: dict[str, str]) -> str:
@@ -191,6 +206,8 @@ def _writes(node: ast.Call, name: str, last: str, texts: dict[str, str]) -> bool
         return True
     if last == "input":
         return any(word.arg == "inplace" for word in node.keywords)
+    if name == "os.open":
+        return any(flag in ast.unparse(node) for flag in ("O_TRUNC", "O_WRONLY", "O_RDWR"))
     mode = text_of(node.args[1], texts) if len(node.args) > 1 else "r"
     mode = next((text_of(word.value, texts) for word in node.keywords if word.arg == "mode"), mode)
     return name == "open" and bool(set(mode) & {"w", "a", "x", "+", UNKNOWN})
@@ -199,6 +216,7 @@ def _writes(node: ast.Call, name: str, last: str, texts: dict[str, str]) -> bool
 def _starts_process(name: str, last: str) -> bool:
     return (
         name in _SHELLS
+        or last in {"create_subprocess_shell", "create_subprocess_exec"}
         or (name.startswith("os.") and last.startswith(("exec", "spawn", "posix_spawn")))
         or (name.startswith("subprocess.") and last in _PROCESSES)
     )
@@ -206,7 +224,7 @@ def _starts_process(name: str, last: str) -> bool:
 
 _OTHER_TREE = re.compile(
     r"\brm\(|delete-directory|file\s+delete|rm_rf|rm_r\b|remove_dir_all|rmtree|remove_tree|rmSync|\brmdir|fs\.rm\b|remove_entry|rimraf|removeSync"
-    r"|RemoveAll\b|removeItem|deleteRecursively|Directory\.Delete|deltree|unlink\([^)]*recursive"
+    r"|RemoveAll\b|removeItem|delete_?[dD]ir\b|delete_?[tT]ree|forceDelete|deleteDirectory|empty\s+(the\s+)?trash|deleteRecursively|Directory\.Delete|deltree|unlink\([^)]*recursive"
 )
 _OTHER_DELETE = re.compile(
     r"\bunlink|delete-file|File\.delete|FileUtils\.(?:mv|rm|move|remove|cp)|\bremove\(|deleteSync|os\.remove"
@@ -237,9 +255,19 @@ _PRINTED = re.compile(
     r"(?:'[^'\\]*(?:\\.[^'\\]*)*'|\"[^\"\\$#]*(?:\\.[^\"\\$#]*)*\")(?=\s*(?:[;)}\n]|$))"
 )
 """A literal that is only printed: its words are no code."""
+_PATTERN = re.compile(
+    r"\b(if|unless|and|or|while|grep)\s*\{?\s*(?:\$\w+\s*=~\s*)?m?/(?:[^/\\\n]|\\.)*/[a-z]*(?=\s*[;)}'\"]|\s*$)"
+)
+"""A pattern that something is compared with."""
+_GLOB = re.compile(r"<([\w./~-]*\*[\w./*~-]*)>")
+"""Files by a pattern, as Perl writes them."""
 _TCL_DELETE = re.compile(r"\bfile\s+delete\s+(?:-force\s+|--\s+)*([^\s;\]\"]+)")
 _CALL = re.compile(r"\b(?:system|exec\w*|spawn\w*|popen\w*|passthru|shell_exec)\s*\(?\s*([^;)]*,[^;)]*)")
 """A call with its command in several literals."""
+_CONTINUED = re.compile(
+    r"\b(?:system|exec\w*|popen|passthru|shell_exec)\s*\(?\s*(['\"])((?:(?!\1)[^\\])*)\1\s*[.+]\s*(?=[\w$(])"
+)
+"""A call with a command of which a part is computed."""
 
 
 def _unescaped(match: re.Match[str]) -> str:
@@ -258,13 +286,13 @@ def _evaluated(text: str) -> list[str]:
 def other(text: str) -> Signs:
     """Signs of a text in another language, by its words and its literals."""
     signs = Signs()
-    text = _PRINTED.sub(r"\1 ", _HOME.sub('"~"', decoded(text)))
+    text = _PATTERN.sub(r"\1 ", _PRINTED.sub(r"\1 ", _HOME.sub('"~"', decoded(text))))
     for name, items in re.findall(r"[@$](\w+)\s*=\s*\(([^()]*)\)", text):
         text = re.sub(rf"@{name}\b(?!\s*=)", lambda _, items=items: items, text)  # type: ignore[misc]
     for name, _, value in re.findall(r"\$(\w+)\s*=\s*(['\"])((?:(?!\2)[^\\])*)\2", text):
         text = re.sub(rf"\${name}\b(?!\s*=)", lambda _, value=value: value, text)  # type: ignore[misc]
     text += "".join("\n" + _unescaped(match) for match in map(_LITERAL.match, _evaluated(text)) if match)
-    literals = [_unescaped(match).lstrip("+<> ") for match in _LITERAL.finditer(text)]
+    literals = [_unescaped(match).lstrip("+<> ") for match in _LITERAL.finditer(text)] + _GLOB.findall(text)
     targets = [
         item
         for item in literals
@@ -285,6 +313,7 @@ def other(text: str) -> Signs:
         ] or [UNKNOWN]
         for match in re.finditer(r"call-process\s+([^()]*)", text):
             signs.scripts.append(" ".join(quoted(_unescaped(item)) for item in _LITERAL.finditer(match[1])))
+        signs.scripts += [match[2] + UNKNOWN for match in _CONTINUED.finditer(text)]
         for match in _CALL.finditer(text):
             signs.scripts.append(" ".join(quoted(_unescaped(item)) for item in _LITERAL.finditer(match[1])))
         if "exec " in text and "(" not in text:

@@ -25,8 +25,10 @@ _REVERSED = (
     rf"{_TEXT}(?:\.reverse\b|:reverse\(\)|\.split\(['\"]{{2}}\)\.reverse\(\)\.join\(['\"]{{2}}\))",
 )
 _TURNED = (rf"str_rot13\(\s*{_TEXT}\s*\)",)
-_JOINED = re.compile(r"(['\"])((?:(?!\1)[^\\])*)\1\s*(?:\+|\.\.?)\s*\1((?:(?!\1)[^\\])*)\1")
-"""Two literals of the same kind that are put together."""
+_JOINED = re.compile(r"(['\"])((?:(?!\1)[^\\])*)\1\s*(?:\+|\.\.?)\s*(['\"])((?:(?!\1|\3)[^\\])*)\3")
+"""Two literals that are put together."""
+_CODES = re.compile(r"\b(?:chr\(\s*(\d{1,3})\s*\)|String\.fromCharCode\(([\d,\s]+)\)|(\d{1,3})\.chr\b)")
+"""Characters by their numbers."""
 
 _WAYS: tuple[tuple[re.Pattern[str], Callable[[str], str]], ...] = tuple(
     (re.compile(pattern), way)
@@ -42,14 +44,20 @@ _WAYS: tuple[tuple[re.Pattern[str], Callable[[str], str]], ...] = tuple(
 
 def decoded(code: str) -> str:
     """Code with every literal in the clear that it only hides; what cannot be decoded stays."""
+    code = _CODES.sub(_characters, code)
     for _ in range(8):
-        joined = _JOINED.sub(lambda match: f"{match[1]}{match[2]}{match[3]}{match[1]}", code)
+        joined = _JOINED.sub(lambda match: f"{match[1]}{match[2]}{match[4]}{match[1]}", code)
         if joined == code:
             break
         code = joined
     for pattern, way in _WAYS:
         code = pattern.sub(lambda match, way=way: _literal(match, way), code)  # type: ignore[misc]
     return code
+
+
+def _characters(match: re.Match[str]) -> str:
+    text = "".join(chr(int(number)) for number in re.findall(r"\d+", match[0]))
+    return match[0] if set(text) & set("'\"\\\n") or len(text) > 200 else f'"{text}"'
 
 
 def _literal(match: re.Match[str], way: Callable[[str], str]) -> str:

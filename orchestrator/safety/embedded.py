@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 _PATTERNS = {
     "vim vi nvim ex view less more man": r":?(?:silent\s+)?!(.+)",
     "tmux screen zellij": r"^(\S+ .*)",
-    "git": r"=!(.+)",
+    "git": r"=!(.+)|^(?:-O|--open-files-in-pager=)(.+)",
     "tar bsdtar": r"(?:exec|^--to-command|^--use-compress-program|^--rsh-command)=(.+)",
+    "mysql mariadb": r"^\s*(?:system|\\!)\s+(.+)",
+    "sqlite3 sqlite": r"^\s*\.(?:shell|system)\s+(.+)",
+    "psql": r"^\s*\\!\s*(.+)",
     "gdb lldb": r"^(?:shell|!)\s*(.+)",
     "socat": r"(?:EXEC|SYSTEM):([^,]+)",
     "ssh scp sftp": r"(?:ProxyCommand|LocalCommand)[= ](.+)",
     "rsync": r"^--rsync-path=(.+)",
     "sed gsed": r"(?:^|[;{/\d$ ])e\s+(.+)",
-    "awk gawk mawk nawk": r"(?:system\(\s*|\|\s*)\"((?:[^\"\\]|\\.)+)\"",
+    "awk gawk mawk nawk": r"(?:system\(\s*|\|\s*)\"((?:[^\"\\]|\\.)+)\""
+    r"|\"((?:[^\"\\]|\\.)+)\"\s*\|&?\s*getline",
 }
 
 
@@ -35,6 +39,8 @@ def _put_together(script: str, given: str | None) -> str:
         known = fields.get(int(match[1]), "") if match[1].isdigit() else ""
         return (known or UNKNOWN) + '"'
 
+    for variable, text in re.findall(r'(\w+)\s*=\s*("(?:[^"\\]|\\.)*")', script):
+        script = re.sub(rf"(system\(\s*|\|\s*){variable}\b", lambda match, text=text: match[1] + text, script)  # type: ignore[misc]
     return re.sub(r'"\s*\$(\d+|NF)(?=\s*[)|"])', field, re.sub(r'(?<!\\)"\s+"', "", script))
 
 

@@ -80,6 +80,8 @@ def _called(node: ast.Call, name: str, texts: Texts) -> str:
     first = text_of(node.args[0], texts) if node.args else ""
     below = text_of(node.func.value, texts) if isinstance(node.func, ast.Attribute) else UNKNOWN
     try:
+        if name in _CLEAR and UNKNOWN in first and name not in {"Path", "str", "PurePath", "resolve"}:
+            return UNKNOWN
         if name in _CLEAR:
             return _CLEAR[name](first)
         if name in {"join", "map"}:

@@ -9,7 +9,10 @@ import posixpath
 import re
 from itertools import takewhile
 
-_ORDER = "delete|remove|drop|destroy|purge|wipe|erase|uninstall|unregister|nuke|terminate|truncate|undeploy"
+_ORDER = (
+    "delete|remove|drop|destroy|purge|wipe|erase|uninstall|unregister|nuke|terminate|truncate|undeploy|autoremove"
+    "|expunge"
+)
 """Words that order a loss, whatever else stands beside them."""
 _UNDO = "kill|reset|rollback|clean|cleanup|prune|teardown|format|shutdown|reboot|rm"
 """Words that do so where a script is called by them."""
@@ -17,24 +20,45 @@ _LOSS = (
     f"{_ORDER}|{_UNDO}|del|rmi|rmdir|wipeout|flush|flushall|flushdb|unlink|unpublish|revert|"
     "obliterate|shred|strip|abandon|discard|expire|clear|gc|deprovision|decommission|evict|drain|"
     "detach|disable|stop|restart|poweroff|overwrite|reinstall|deregister|revoke|restore|forget|zap|"
-    "mkfs|trash|empty|undo|autoclean|downgrade|full-refresh"
+    "mkfs|trash|empty|undo|quit|logout|cancel|decline|abort|reinit|failover|switchover|demote|unmonitor|unrecord|"
+    "unset|untag|unmount|unload|(?:user|group|node|peer|host|db|key)del|del(?:br|node|user|peer|group|host|key|db)|rem|"
+    "autoclean|downgrade|full-refresh"
 )
 _SHIP = "deploy|publish|release|migrate|provision|upload"
 _OUT = f"{_SHIP}|push|send|apply|promote|submit|mail|broadcast|sync|export-secret-keys?"
-_ACTION = re.compile(rf"([\w.]+[:.])?(?:{_LOSS}|{_OUT})(?:[:_-](?!demo)[\w:-]+)?", re.IGNORECASE)
+_ACTION = re.compile(
+    rf"([\w.]+[:.])?(?:{_LOSS}|{_OUT})(?:[:_-](?!demo)[\w:-]+)?|(?!no|pre|post|un|test)\w+[-_/:](?:{_ORDER}|kill|expunge)",
+    re.IGNORECASE,
+)
 _OPTION = re.compile(
-    rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|overwrite|factory-reset|full-refresh|replace|in-?place|export-secret-keys?|nodeps)"
-    r"(?:[-=](?!n?o?-?dry|=false)\S*)?"
-    r"|--(?:force|reset|rm|clean|restore|rollback|no-preserve-root|yes-i-really-\S*)(?:-all)?",
+    rf"--?(?:{_ORDER}|prune|revoke|flush|unpublish|kill|shred|expunge|empty|shutdown|overwrite|factory-reset|full-refresh|replace|in-?place|export-secret-keys?|nodeps)"
+    r"(?:\d|[-=](?!n?o?-?dry|=false|on-|at-|after|others|when|if)\S*)?"
+    r"|--(?:force|reset|rm|clean|restore|rollback|no-preserve-root|yes-i-really-\S*)(?:-all)?"
+    r"|--(?:rm|clear|clean|stop)-(?:all|cache|data|dirs?|files?|volumes?|server|db|database|history|logs?)(?:-\S+)?",
     re.IGNORECASE,
 )
 _ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-]+)?", re.IGNORECASE)
 _QUESTION = re.compile(
     r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
     r"|logs?|tail|top|ping|whoami|inspect|explain|history|stats?|usage|lookup|query|count|find|verify|health|events?|print"
+    r"|dominfo|dump\w*|\w+info|[\w-]+-list|\w*stats?|session|active|observe|ring|proxy-config|about|[\w-]+-info|\w*-status|list\w+|getall|isready|repoquery|provides|whatprovides"
     r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man|analy[sz]e|report|monitor|presign|df|du|audit|trace|graph|scan)(?:[-_:].*)?",
     re.IGNORECASE,
 )
+_LOOKS = re.compile(
+    r"-L|-ll?|--?(list|ls|show|info|status|cat|du|df|count|stat|tail|text|query|print)(-\S+)?"
+)
+_ACTS = re.compile(
+    r"-\w*[dDrRFXxwk]\w{0,2}|--(add|set|create|modify|flush|append|insert|import|load|write|force)(=.*)?"
+)
+"""Options that look, and options that act."""
+_NOUNS = re.compile(
+    r"certificates|services|nodes|members|peers|endpoints|users|roles|policies|images|containers|pods|clusters|regions|zones"
+    r"|snapshots|revisions|releases|instances|ps|size|topics|queues|streams|keys|tables|tokens|devices|networks|volumes|apps|addons|domains|certs|buckets|projects"
+    r"|accounts|orgs|teams|repos|sites|functions|plugins|records|templates|stacks|servers|droplets|vms|jobs|runs|builds"
+    r"|deployments|environments|envs|sessions|tasks|timers|units|mounts|interfaces|routes|rules|models|datasets|pipelines"
+)
+"""What a command shows that says no more than their name."""
 _THING = re.compile(r"logs?|versions?|events?|health|metrics|stats?|history|usage", re.IGNORECASE)
 _CHANGES = re.compile(
     rf"(?:.*[-_:.])?(?:{_LOSS}|{_OUT}|set|put|update|create|add|modify|edit|patch|scale|rename|move|mv|cp|copy|import|attach"
@@ -42,7 +66,8 @@ _CHANGES = re.compile(
     r"|unlock|join|leave|fail|resize|replace|merge|approve|cancel|close|transfer|tag|label)(?:[-_:.].*)?",
     re.IGNORECASE,
 )
-_NAME = re.compile(rf"(?i)(?:^|[-_.])(?:{_ORDER}|{_UNDO}|{_SHIP})(?:$|[-_.])")
+_BY_NAME = _UNDO.replace("|format", "|format[-_](?:disk|drive|usb|sd|partition)s?")
+_NAME = re.compile(rf"(?i)(?:^|[-_.])(?:{_ORDER}|{_BY_NAME}|{_SHIP})(?:$|[-_.])")
 _VERSION = re.compile(r"rm[-_](?:old|new|copy|bak|orig|v?\d+)")
 """An earlier or later form of a program of that name."""
 _ASKS = {
@@ -50,6 +75,10 @@ _ASKS = {
     "--version",
     "--dry-run",
     "--dryrun",
+    "--dry_run",
+    "--preview-only",
+    "--noop",
+    "--why-run",
     "--check",
     "--list",
     "--whatif",
@@ -68,12 +97,12 @@ def speaks_of_loss(arguments: list[str]) -> bool:
     return any(_ACTION.fullmatch(word) for word in words) or any(map(_OPTION.fullmatch, arguments))
 
 
-def orders_loss(arguments: list[str]) -> bool:
-    """Whether a tool's first words or an option say, without a doubt, that it deletes something."""
+def orders_loss(arguments: list[str], most: int = 2) -> bool:
+    """Whether a tool's first words (at `most` so many) or an option order, without a doubt, a deletion."""
     if _ASKS & set(arguments):
         return False
     words = list(takewhile(lambda item: not item.startswith("-"), arguments))
-    words = words[: 1 if words[:1] and words[0] in {"run", "test", "exec", "watch"} else 2]
+    words = words[: 1 if words[:1] and words[0] in {"run", "test", "exec", "watch"} else most]
     return any(re.fullmatch(_ORDER, word) for word in words) or any(map(_ORDERED.fullmatch, arguments))
 
 
@@ -83,13 +112,31 @@ def only_asks(arguments: list[str]) -> bool:
     if (_ASKS | {"--test", "--describe", "--status", "--show"}) & set(arguments):
         return True
     asked = next((at for at, word in enumerate(words) if _QUESTION.fullmatch(word)), None)
-    if asked is None or any(map(_OPTION.fullmatch, arguments)):
+    if any(map(_OPTION.fullmatch, arguments)):
         return False
+    if asked is None and any(map(_LOOKS.fullmatch, arguments)) and "/dev/" not in " ".join(arguments):
+        return not any(map(_CHANGES.fullmatch, words)) and not any(map(_ACTS.fullmatch, arguments))
+    if asked is None:
+        is_noun = bool(words) and words[-1] == arguments[-1] and bool(_NOUNS.fullmatch(words[-1]))
+        return is_noun and not any(map(_CHANGES.fullmatch, words))
     if words[asked] == "help":
         return True
     # `logs`, `versions` and the like may also be the thing that the next word does something to.
     before = words[: asked + 2 if _THING.fullmatch(words[asked]) else asked]
     return not any(_CHANGES.fullmatch(word) for word in before if word != words[asked])
+
+
+_ASKING_NAME = re.compile(
+    r"(?:ls|list|show|get)[a-z-]*|[\w.-]*(?:search|stats?|status|info|list|top|view|lookup|query|whoami)"
+)
+
+
+def name_asks(name: str, arguments: list[str]) -> bool:
+    """Whether a program is called after a question, and its arguments say nothing else."""
+    return bool(_ASKING_NAME.fullmatch(name)) and not speaks_of_loss(arguments)
+
+
+_ASIDE = frozenset(["is", "test", "check", "has", "non", "no", "on", "pre", "post"])
 
 
 def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = False) -> bool:
@@ -101,7 +148,16 @@ def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = Fals
         words = re.split(r"[-_]", name.lower())
         nouns = {"report", "log", "list", "check", "test", "plan"}
         verbs = words[-1:] if words[-1] in nouns else words
-        return any(re.fullmatch(_ORDER + "|prune|reset|cleanup", word) for word in verbs)
+        if words[0] in {"test", "tests", "check", "spec", "is", "has"} or name.endswith((
+            "doc",
+            "lint",
+            "-help",
+        )):
+            return False
+        ends = "|stop|kill|empty" if len(words) == 2 and words[0] not in _ASIDE else ""
+        return any(re.fullmatch(_ORDER + "|prune|reset|cleanup", word) for word in verbs) or bool(
+            ends and re.fullmatch(ends[1:], words[-1])
+        )
     name = re.sub(r"\.\w+$", "", posixpath.basename(path))
     if _VERSION.fullmatch(name) or re.search(r"(?:^|[-_./])(?:tests?|specs?)(?:$|[-_./])", path):
         return False
@@ -114,6 +170,23 @@ def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = Fals
 _UNPLAIN = re.compile(r"[^\w-]")
 
 
+HELPS_BY_LETTER = frozenset([
+    "git",
+    "pip",
+    "pip3",
+    "uv",
+    "poetry",
+    "cargo",
+    "gem",
+    "brew",
+    "dnf",
+    "conda",
+    "npm",
+    "pnpm",
+    "yarn",
+])
+
+
 def asks_for_help(arguments: list[str], *, by_letter: bool = False) -> bool:
     """Whether a command does no more than print its help or version; `by_letter`: `-h` asks for it, too."""
     if arguments in (["--version"], ["--help"], ["-V"], ["-help"], ["-version"]):
@@ -124,5 +197,7 @@ def asks_for_help(arguments: list[str], *, by_letter: bool = False) -> bool:
     return (
         (last in {"--help", "--usage", "-help"} or (by_letter and last == "-h" and bool(words)))
         and len(words) < 4
-        and all(re.fullmatch(r"[a-z][a-z0-9:-]*|[\w./-]+\.(py|rb|sh|js|php)", w) for w in words)
+        and all(
+            re.fullmatch(r"-[A-Za-z]{1,3}|[a-z][a-z0-9:-]*|[\w./-]+\.(py|rb|sh|js|php)", w) for w in words
+        )
     )

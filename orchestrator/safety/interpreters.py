@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 _PYTHON = re.compile(r"(python|pypy|ipython)[\d.]*$")
 _CODE = {"perl": "eE", "ruby": "e", "node": "ep", "nodejs": "ep", "deno": "e", "bun": "e", "php": "rBR"}
 _CODE |= {"lua": "e", "luajit": "e", "Rscript": "e", "R": "e", "julia": "eE", "tclsh": "", "osascript": "e"}
-_CODE |= {"emacs": "", "emacsclient": "e"}
+_CODE |= {
+    "emacs": "",
+    "emacsclient": "e",
+    "ts-node": "e",
+    "tsx": "e",
+    "jshell": "",
+    "kotlin": "e",
+    "raku": "e",
+}
 _CODE |= {"elixir": "e", "groovy": "e", "guile": "c", "racket": "e", "sbcl": "", "gawk": "", "scala": "e"}
 _FILES = {
     "go": "run",
@@ -102,6 +110,11 @@ _FORKS = re.compile(
 SHELL_SETUP = re.compile(
     r"/bin/activate$|/\.(bashrc|bash_profile|profile|zshrc|nvm/nvm\.sh|cargo/env|asdf/asdf\.sh|sdkman/bin/[\w-]+\.sh)$"
 )
+
+
+def takes_code(name: str) -> bool:
+    """Whether a program runs code of a language of its own."""
+    return bool(_PYTHON.match(name)) or name in _CODE
 
 
 def inline(examiner: Examiner, name: str, invocation: Invocation, subject: str) -> bool:
@@ -224,6 +237,9 @@ def inspect(examiner: Examiner, text: str, scene: Scene, subject: str, *, python
         examiner.reaches.append(text)
     if signs.sql:
         examiner.add("code.sql", Level.ASK, "the code deletes or changes rows or tables", subject)
+    if signs.folder:
+        where = absolute(signs.folder, scene)
+        scene = scene.copy(cwd=None if UNKNOWN in where else where)
     for effect, target, tree in signs.changes:
         if target.startswith("~"):
             target = scene.home + target[1:]

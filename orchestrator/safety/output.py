@@ -29,8 +29,8 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
         return "/tmp/tmp.unnamed"  # noqa: S108 - a place, not a file of ours
     if (name in _PRINTERS and "-m" not in arguments) or name in {"which", "command"}:
         return _code_output(arguments) if name in _PRINTERS else _place(name, arguments)
-    if name == "cat":
-        return _cat(arguments, given, scene)
+    if name in {"cat", "ls"}:
+        return _cat(arguments, given, scene) if name == "cat" else _names(arguments)
     if name in {"cd", "set", "export", "true", ":", "unset", "shopt", "declare", "local"} or argv == ["exec"]:
         return ""
     if given is None and arguments:
@@ -41,7 +41,8 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
 
 _PRINTERS = {"python", "python3", "perl", "ruby", "php", "node", "awk", "gawk", "lua"}
 _PRINTS = re.compile(
-    r"(?:-[cerE] |BEGIN ?\{ ?)(?:printf?|say|puts|echo|console\.log)[ (]*(['\"])((?:(?!\1).)*)\1[ );}]*"
+    r"(?:(?:-[cerE] |BEGIN ?\{ ?)(?:printf?|say|puts|echo|console\.log)|-p )"
+    r"[ (]*(['\"])((?:(?!\1).)*)\1[ );}]*"
 )
 """Code that prints one text, and does nothing else."""
 _CARRIERS = frozenset([
@@ -135,6 +136,12 @@ def _printf(arguments: list[str]) -> str | None:
     return text.replace("\5", "%")
 
 
+def _names(arguments: list[str]) -> str | None:
+    """What `ls -d` prints: its own arguments."""
+    is_plain = arguments[:1] and re.fullmatch(r"-[d1]*d[d1]*", arguments[0])
+    return "".join(f"{item}\n" for item in arguments[1:]) or None if is_plain else None
+
+
 def _cat(arguments: list[str], given: str | None, scene: Scene) -> str | None:
     if not [item for item in arguments if item != "-"]:
         return given
@@ -154,6 +161,8 @@ def _filtered(name: str, arguments: list[str], given: str | None) -> str | None:
             return clear
     except (ValueError, binascii.Error):
         return None
+    if name == "tac" and not arguments:
+        return "".join(reversed(text.splitlines(keepends=True)))
     if name == "rev" and not arguments:
         return "\n".join(line[::-1] for line in text.split("\n"))
     if name == "tr" and len(arguments) == 2:
@@ -192,7 +201,10 @@ def _cut(name: str, arguments: list[str], text: str) -> str | None:
     """A part of the lines or characters, or a plain replacement, where the options are simple."""
     joined, lines = " ".join(arguments), text.splitlines(keepends=True)
     if name == "sed":
-        change = re.fullmatch(r"s([/|#,])(\^?)((?:(?!\1)[\w /-])*)(\$?)\1((?:(?!\1)[\w ./-])*)\1(g?)", joined)
+        change = re.fullmatch(
+            r"s([/|#,])(\^?)((?:(?!\1)[\w /#@%:;=!~<>-])*)(\$?)\1((?:(?!\1)[\w ./#@%:;=!~<>-])*)\1(g?)",
+            joined,
+        )
         if not change:
             return None
         pattern = change[2] + re.escape(change[3]) + change[4]

@@ -21,6 +21,15 @@ _TEXT_OPTIONS = {
     "cockroach": ("-e", "--execute"),
     "snowsql": ("-q",),
     "trino": ("--execute",),
+    "presto": ("--execute",),
+    "usql": ("-c", "--command"),
+    "mycli": ("-e", "--execute"),
+    "beeline": ("-e",),
+    "hive": ("-e",),
+    "impala-shell": ("-q", "--query"),
+    "spark-sql": ("-e",),
+    "vsql": ("-c",),
+    "cbq": ("-s", "--script"),
     "bq": (),
     "sqlite3": (),
     "sqlite": (),
@@ -35,6 +44,16 @@ _QUERY = re.compile(
     r"|\.(schema|tables|indexes|indices|databases|dbinfo|headers?|mode|width|show|stats|help|quit|dump|separator)\b",
     re.IGNORECASE,
 )
+_ADDS = re.compile(
+    r"(insert\s+into\b(?!.*\b(on\s+conflict|on\s+duplicate|overwrite)\b)|create\s+(?!or\s+replace|user|role|trigger|extension)"
+    r"|begin|commit|rollback|end|start\s+transaction|savepoint|release|set\s+(?!global|password|role|session\s+auth)|use|comment\s+on"
+    r"|\\(copy\s.*\bto\b|set|unset|a|t|f|g|o\s*$|pset|prompt|watch|warn|qecho|html|crosstabview)\b"
+    r"|\.(echo|explain|timer|changes|nullvalue|prompt|print|bail|eqp|expert|lint|limit|parameter|scanstats|once\s*$|fullschema|exit)\b"
+    r"|pragma\s+(foreign_keys|journal_mode|synchronous|cache_size|busy_timeout)\b|analyze\b|vacuum(?!\s+(full|into))\b"
+    r"|explain\s+(analy[sz]e|verbose|\([^)]*\)|\s)*(select|with|values|table)\b(?!.*\b(insert|update|delete|merge|into)\b)|$)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How statements begin that add, or only speak to the session."""
 _CHANGE = re.compile(
     r"\b(insert|update|delete|drop|truncate|alter|create|replace|grant|revoke|merge|copy|call|do|exec(ute)?|into"
     r"|dblink\w*|lo_\w+|pg_(terminate|cancel|read|write|ls|reload|rotate|switch|logical)\w*|load_file|load_extension"
@@ -65,17 +84,30 @@ def only_queries(program: str, arguments: list[str], given: str | None) -> bool:
         return bool(texts) and all(
             _MONGO.fullmatch(text) and not _MONGO_CHANGE.search(text) for text in texts
         )
-    options = _TEXT_OPTIONS.get(program)
-    if options is None or any(argument in {"-f", "--file", "-init", "-cmd"} for argument in arguments):
-        return False
     if program == "psql" and {"-l", "--list"} & set(arguments):
         return len(arguments) == 1
+    texts = _statements(program, arguments, given)
+    return bool(texts) and all(is_query(text) for text in texts)
+
+
+def tells_more(program: str, arguments: list[str], given: str | None) -> bool:
+    """Whether a client is told something that neither asks nor adds, as far as its first words show."""
+    return program != "bq" and any(
+        UNKNOWN in text or not all(is_query(part) or _ADDS.match(part) for part in _split(text))
+        for text in _statements(program, arguments, given)
+    )
+
+
+def _statements(program: str, arguments: list[str], given: str | None) -> list[str]:
+    """The texts of statements that a client is given; empty for other programs, and where a file has them."""
+    options = _TEXT_OPTIONS.get(program)
+    if options is None or any(argument in {"-f", "--file", "-init", "-cmd"} for argument in arguments):
+        return []
     texts = _after(arguments, options)
     if not options:
         takes: dict[str, tuple[str, ...]] = {program: (*_VALUES, "-separator", "-cmd")}
         texts = operands(program, [item for item in arguments if item != "query"], takes)[program != "bq" :]
-    texts = texts or ([given] if given else [])
-    return bool(texts) and all(is_query(text) for text in texts)
+    return texts or ([given] if given else [])
 
 
 def _after(arguments: list[str], options: tuple[str, ...]) -> list[str]:
@@ -95,13 +127,20 @@ def is_query(text: str) -> bool:
     """Whether every statement of a text only reads."""
     if UNKNOWN in text:
         return False
-    statements = [part.strip() for part in re.split(r";|\n(?=[\\.])", _QUOTED.sub("''", text))]
+    statements = _split(text)
     return any(statements) and all(_reads(part) for part in statements if part)
+
+
+def _split(text: str) -> list[str]:
+    """The statements of a text, without what stands in quotes."""
+    return [part.strip() for part in re.split(r";|\n(?=[\\.])", _QUOTED.sub("''", text))]
 
 
 def _reads(statement: str) -> bool:
     if not _QUERY.match(statement):
         return False
-    if statement.startswith("\\d"):
+    if statement.startswith(("\\d", "\\h", "\\?", ".")):
         return not re.search(r"\\!|\|", statement)
+    if re.match(r"show\s", statement, re.IGNORECASE):
+        return True
     return bool(_HARMLESS_EXPLAIN.match(statement)) or not _CHANGE.search(statement)

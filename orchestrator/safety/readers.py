@@ -8,12 +8,13 @@ from itertools import pairwise
 from orchestrator.safety.rulebook import Book, Reader, begins, has, operands
 
 _SED_QUERY = re.compile(
-    r"(?:[\d$]+(?:,[\d$+~]+)?|/[^/]*/(?:,/[^/]*/)?)?!?\s*(?:[pdq=nNhHgGxD]|s([/|#,:@])(?:(?!\1).)*\1(?:(?!\1).)*\1[gpiI\d]*)?"
+    r"(?:(?:[\d$]+|/[^/]*/)(?:,(?:[\d$+~]+|/[^/]*/))?)?!?\s*(?:[pdq=nNhHgGxD]|s([/|#,:@])(?:(?!\1).)*\1(?:(?!\1).)*\1[gpiI\d]*)?"
 )
 
 
-_AWK_ACTION = re.compile(r"system|getline|[|>@]|\bclose\b|fflush")
+_AWK_ACTION = re.compile(r"\bsystem\b|getline|[|>@]|\bclose\b|fflush")
 _AWK_COMPARISON = re.compile(r"(?:^|[;{(&|!]|\bif\s*\()\s*(?:[$\w]+|length(?:\([^)]*\))?)\s*>=?\s*[\d.]+|>=")
+_AWK_PATTERN = re.compile(r"((?:^|[{;(,!~]|&&|\|\|)\s*)/(?:[^/\\]|\\.)*/")
 _EDITS = re.compile(r"-[a-zA-Z]*[ifE]|--(in-place|file|include|load|exec)")
 
 
@@ -40,7 +41,7 @@ def asks_only(name: str, arguments: list[str], book: Book) -> bool:
 
 
 def _holds(reader: Reader, name: str, arguments: list[str], book: Book) -> bool:
-    if any(has(option, arguments) for option in reader.never):
+    if any(has(option, arguments) or _attached(option, arguments) for option in reader.never):
         return False
     if reader.any and not any(has(option, arguments) for option in reader.any):
         return False
@@ -50,6 +51,11 @@ def _holds(reader: Reader, name: str, arguments: list[str], book: Book) -> bool:
     if reader.words == ("--version",):
         return arguments == ["--version"]
     return not reader.words or begins(found, reader.words)
+
+
+def _attached(option: str, arguments: list[str]) -> bool:
+    """Whether a letter was given with its value behind it, such as `-Ocat`."""
+    return bool(re.fullmatch("-[A-Z]", option)) and any(item.startswith(option) for item in arguments)
 
 
 def _filters(name: str, arguments: list[str]) -> bool:
@@ -62,4 +68,6 @@ def _filters(name: str, arguments: list[str]) -> bool:
     if name.endswith("sed"):
         parts = [part.strip() for text in scripts for part in text.split(";")]
         return bool(parts) and all(_SED_QUERY.fullmatch(part) for part in parts)
-    return bool(scripts) and not _AWK_ACTION.search(_AWK_COMPARISON.sub("", scripts[0].replace("||", ";")))
+    return bool(scripts) and not _AWK_ACTION.search(
+        _AWK_COMPARISON.sub("", _AWK_PATTERN.sub(r"\1", scripts[0]).replace("||", ";"))
+    )

@@ -49,7 +49,7 @@ class Rule(Strict):
     text: str = ""
     """A pattern, in any case, that the arguments or the literal input must match."""
     unless: Names = ()
-    """Options, or operands, with which the rule does not hold."""
+    """Options, or operands, with which the rule does not hold; `^word`: only as the first operand."""
     leaves: bool = False
     """What it does is felt outside the workspace."""
     loss: Loss = "no"
@@ -268,7 +268,7 @@ def applies(rule: Rule, program: str, arguments: list[str], given: str, book: Bo
     found = operands(program, arguments, book.values)
     if rule.words and not begins(found, rule.words):
         return False
-    if any(has(option, arguments) for option in rule.unless):
+    if any(found[:1] == [item[1:]] if item.startswith("^") else has(item, arguments) for item in rule.unless):
         return False
     if not all(has(option, arguments) for option in rule.all):
         return False

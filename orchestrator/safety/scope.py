@@ -48,7 +48,7 @@ _SYSTEM: tuple[str, ...] = (
     "run",
     "sbin",
 )
-_SYSTEM += ("srv", "sys", "usr", "var", "mnt", "media", "home", "nix", "snap", "lost+found")
+_SYSTEM += ("srv", "sys", "usr", "var", "mnt", "media", "home", "nix", "snap", "gnu", "lost+found")
 _SYSTEM += ("Applications", "Library", "System", "Users", "Volumes", "private")
 _LOOSE = {"srv", "opt", "mnt", "media", "run"}
 """System folders whose content belongs to services and people: a part of it is not the machine."""
@@ -88,6 +88,9 @@ def scope(text: str, scene: Scene) -> Scope:
     path = absolute(text, scene)
     if UNKNOWN in path:
         known = path.split(UNKNOWN)[0]
+        guess = scope(path.replace(UNKNOWN, "x"), scene) if len(known) > 1 else Scope.UNKNOWN
+        if guess in {Scope.SYSTEM, Scope.DEVICE, Scope.VITAL}:
+            return guess
         return Scope.VITAL if known == "/" and path[1:] in {UNKNOWN + "/*", UNKNOWN + "*"} else Scope.UNKNOWN
     root = scene.root.rstrip("/")
     glob = re.search(r"[*?\[]", path)

@@ -11,20 +11,20 @@ import shlex
 from dataclasses import dataclass, replace
 
 from orchestrator.safety import (
-    embedded,
+    carrying,
     finds,
     interpreters,
     queries,
     reaching,
     readers,
+    sending,
     shellwords,
     targets,
     unfamiliar,
-    unwrap,
     windows,
 )
 from orchestrator.safety.familiar import only_asks
-from orchestrator.safety.rulebook import Book, has, rules_for
+from orchestrator.safety.rulebook import Book, rules_for
 from orchestrator.safety.scope import AT_HOME, Scope, absolute, consequence, scope, starts_sessions
 from orchestrator.safety.verdict import Finding, Level, Loss, printable
 from orchestrator.safety.walk import Invocation, Walk
@@ -36,6 +36,22 @@ _GRAVE_SETTINGS = re.compile(
     r"|SHELL|SHELLOPTS|PS[0-4]|LESS\w*|HOME|TMPDIR|\w*(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|COMMAND|PRELOAD|HOOK)\w*)$"
 )
 """Variables by which a harmless program can be made to run or load another one."""
+_GNU = frozenset([
+    "rm",
+    "rmdir",
+    "mv",
+    "cp",
+    "dd",
+    "ln",
+    "chmod",
+    "chown",
+    "find",
+    "xargs",
+    "shred",
+    "truncate",
+    "tee",
+])
+"""Programs that other systems have with a `g` before their names."""
 _PROGRAM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin")
 _EXISTS = re.compile(
     r"(\./)?(README|LICENSE|CHANGELOG|CONTRIBUTING|Makefile|Dockerfile|Cargo|pyproject|setup|package|tsconfig|go|"
@@ -59,26 +75,6 @@ _NAMES_ONLY = frozenset([
     "mkdir",
 ])
 """Programs that say nothing of what is in a file."""
-_FETCHERS = {"npx", "bunx", "pnpx", "uvx", "pipx"}
-_FETCHING = {"dlx", "x", "tool run"}
-_SENDERS = frozenset([
-    "curl",
-    "wget",
-    "http",
-    "https",
-    "xh",
-    "dig",
-    "nslookup",
-    "host",
-    "ping",
-    "nc",
-    "ncat",
-    "telnet",
-    "whois",
-    "aria2c",
-    "lynx",
-    "w3m",
-])
 _SERVICES = (
     "database.",
     "containers.",
@@ -90,12 +86,23 @@ _SERVICES = (
     "cloud.",
     "queues.",
 )
-_ASKABLE = ("build.", "packages.", "queues", "disk.format", "fleet.", "accounts", "keys.", "database.")
-"""Rules that do not hold where an option makes the command a question."""
 """Rules that look for a word among all arguments: a subcommand that only reads is the better sign."""
+_ASKABLE = (
+    "build.",
+    "project.cleans",
+    "packages.",
+    "queues",
+    "disk.format",
+    "fleet.",
+    "accounts",
+    "keys.",
+    "database.",
+)
+"""Rules that do not hold where an option makes the command a question."""
+_LOOKING = frozenset(["help", "view", "show", "status", "info", "list", "ls", "cat", "search"])
+"""First words that ask, whatever the next is called."""
 _CARRIERS = {"machine.editors"}
 """Rules of programs that pass their arguments on to a shell."""
-_HIDDEN = re.compile(r"(?:\brm\s+-\w*[rRf]|\bmkfs|\bdd\s+\S*of=/dev/|\bshred\s).*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -212,7 +219,7 @@ class Examiner:
         subject = " ".join(argv)
         if UNKNOWN in argv[0] or re.search(r"[*?\[].", argv[0] + " "[len(argv[0]) < 2 :]):
             self.doubt("shell.unknown-command", "runs a command whose name is not known before it runs")
-            self.hidden(" ".join(argv[1:]), scene)
+            carrying.hidden(self, " ".join(argv[1:]), scene)
             unfamiliar.guessed(self, argv, scene)
             return
         name, plain = self.program(argv[0], argv[1:], scene, subject)
@@ -220,21 +227,37 @@ class Examiner:
             self.secret(argument, scene, subject)
         if f"alias {name}" in scene.values:
             script = " ".join([*scene.values.pop(f"alias {name}"), *map(shlex.quote, argv[1:])])
-            self.walk.script(script, scene.copy())
+            self.walk.script(script, scene)
             return
         if shellwords.special(self, name, invocation):
             return
         before = len(self.findings)
-        carries = known = self.carried(name, invocation)
+        carries = known = carrying.carried(self, name, invocation)
         known |= interpreters.inline(self, name, invocation, subject)
         known |= windows.run(self, name, argv[1:])
         known |= self.effects(name, invocation, subject)
         asks = queries.only_queries(name, argv[1:], invocation.given)
-        known |= self.network(name, invocation, subject)
+        known |= sending.network(self, name, invocation, subject)
+        known |= self.ruled(name, invocation, subject, asks=asks)
+        unfamiliar.told_to_delete(self, argv[1:], self.findings[before:], subject)
+        if not known and asks:
+            self.inspects = False
+        elif not known and not (plain and self.reads(name, invocation)):
+            unfamiliar.judge(self, argv, scene, subject)
+        fresh = self.findings[before:]
+        if not carries and any(item.level >= Level.REVIEW or item.rule in _CARRIERS for item in fresh):
+            carrying.hidden(self, " ".join([*argv[1:], invocation.given or ""]), scene)
+
+    def ruled(self, name: str, invocation: Invocation, subject: str, *, asks: bool) -> bool:
+        """What the rules say; `asks` where the command's statements are all queries."""
+        argv, known = invocation.argv, False
         asked = self.book.is_outward(name) and only_asks(argv[1:])
         is_certain = asks or readers.is_certain(name, argv[1:], self.book)
         for rule in rules_for(name, argv[1:], invocation.given or "", self.book):
             is_question = is_certain and rule.id.startswith(_SERVICES)
+            is_question |= (
+                is_certain and "".join(argv[1:2]) in _LOOKING and rule.id.startswith((*_ASKABLE, "service."))
+            )
             is_question |= (
                 asked
                 and not (rule.text and queries.speaks_sql(name))
@@ -248,14 +271,7 @@ class Examiner:
             self.found(Finding(rule.id, rule.severity, rule.why, _shown(subject), loss=rule.loss))
             self.inside &= not rule.leaves
             known |= rule.id not in self.book.adding
-        unfamiliar.told_to_delete(self, argv[1:], self.findings[before:], subject)
-        if not known and asks:
-            self.inspects = False
-        elif not known and not (plain and self.reads(name, invocation)):
-            unfamiliar.judge(self, argv, scene, subject)
-        fresh = self.findings[before:]
-        if not carries and any(item.level >= Level.REVIEW or item.rule in _CARRIERS for item in fresh):
-            self.hidden(" ".join([*argv[1:], invocation.given or ""]), scene)
+        return known
 
     def program(self, text: str, arguments: list[str], scene: Scene, subject: str) -> tuple[str, bool]:
         """The program's name, and whether it is the system's program of that name."""
@@ -267,6 +283,7 @@ class Examiner:
         if not folder and is_script:
             folder, text = ".", "./" + text
         if not folder or folder in _PROGRAM_FOLDERS:
+            name = name[1:] if name[:1] == "g" and name[1:] in _GNU else name
             return name.lower() if name.isupper() and len(name) > 1 else name, True
         where = scope(text, scene)
         if where not in {Scope.INSIDE, Scope.SYSTEM} and not scene.remote:
@@ -284,59 +301,6 @@ class Examiner:
                 self.change("read", part, scene, subject=subject)
                 return
 
-    def hidden(self, text: str, scene: Scene) -> None:
-        """A grave command inside a text that some program may run makes the whole as grave."""
-        match = _HIDDEN.search(text)
-        if match:
-            inner = Examiner(self.book)
-            inner.walk.depth = self.walk.depth + 4
-            inner.walk.script(match[0].split("'")[0].split('"')[0], scene.copy())
-            if inner.result().level is Level.DENY:
-                self.findings += [found for found in inner.findings if found.level is Level.DENY]
-
-    def carried(self, name: str, invocation: Invocation) -> bool:
-        """The commands that a wrapper carries."""
-        known, before = False, len(self.findings)
-        for inner in unwrap.unwrap(name, invocation, self.book):
-            scene = unwrap.elsewhere(inner, invocation)
-            runs = inner.script is not None or inner.argv or inner.blind or inner.file
-            at = len(self.findings)
-            self.follow(inner, invocation, scene)
-            if inner.wrapper.raised and (runs or not readers.entry(name, invocation.argv[1:], self.book)):
-                self.raised(name, known=bool(runs) and not self.findings[at:])
-            known |= bool(runs)
-            if (name in _FETCHERS or inner.wrapper.words in _FETCHING) and any(
-                item.rule == "shell.not-known" for item in self.findings[before:]
-            ):
-                why = "fetches and runs a package that is not among the known tools"
-                self.add("packages.runs-unknown", Level.ASK, why, " ".join(invocation.argv))
-        for text in unwrap.texts_taken(name, invocation):
-            self.walk.script(text, invocation.scene.copy())
-        known |= embedded.run(self, name, invocation)
-        return known
-
-    def follow(self, inner: unwrap.Inner, invocation: Invocation, scene: Scene) -> None:
-        """One command or script that a wrapper carries."""
-        if inner.wrapper.remote:
-            self.inspects = self.inside = False
-        if inner.script is not None:
-            for script in unwrap.scripts(inner, invocation):
-                self.walk.script(script, scene)
-        elif inner.argv:
-            self.walk.nested(Invocation(list(inner.argv), scene, invocation.given, invocation.piped))
-        elif inner.blind:
-            self.doubt("shell.unknown-script", "runs a script that is not known before it runs")
-        elif inner.file and not has("-n", invocation.argv):
-            interpreters.script_file(self, inner.file, list(inner.positional or ()), scene)
-
-    def raised(self, name: str, *, known: bool) -> None:
-        """Other rights than the user's own; `known` when all that was found is that it reads."""
-        if known:
-            self.add("shell.raises-rights-to-read", Level.REVIEW, "reads with other rights than yours", name)
-            self.inside = False
-        else:
-            self.add("shell.raises-rights", Level.ASK, "runs with other rights than yours", name)
-
     def effects(self, name: str, invocation: Invocation, subject: str) -> bool:
         """Changes of paths."""
         arguments, scene = invocation.argv[1:], invocation.scene
@@ -346,7 +310,9 @@ class Examiner:
         if copied := targets.copies(name, arguments):
             source, copy = copied
             text = f'{source} "$@"' if posixpath.dirname(source) in _PROGRAM_FOLDERS else None
-            text = text or scene.scripts.get(absolute(source, scene))
+            text = text or (
+                invocation.given if source == "/dev/stdin" else scene.scripts.get(absolute(source, scene))
+            )
             scene.scripts |= {absolute(copy, scene): text} if text else {}
         for file in targets.downloads(name, arguments):
             scene.scripts[absolute(file, scene)] = UNKNOWN
@@ -361,26 +327,6 @@ class Examiner:
         if name == "find":
             return finds.actions(self, invocation, _shown(subject)) or bool(found)
         return bool(found)
-
-    def network(self, name: str, invocation: Invocation, subject: str) -> bool:
-        """What leaves with a request, and what comes in with one."""
-        for line in (invocation.given or "").splitlines() if name.endswith("-cli") else ():
-            self.walk.nested(Invocation([name, *line.split()], invocation.scene.copy()))
-        if name in queries.CLIENTS and invocation.given is None and invocation.piped:
-            self.add(
-                "database.script", Level.ASK, "runs statements that are not known before they run", subject
-            )
-        argv = invocation.argv[1:]
-        if reaching.reaches(name, argv, self.book) and not reaching.stays_here(argv):
-            self.reaches.append(subject)
-        is_sender = name == "ssh" or (name == "openssl" and "s_client" in argv)
-        if is_sender and invocation.piped and invocation.given is None:
-            self.add("net.carries", Level.ASK, "sends what it is given", subject)
-        if name not in _SENDERS:
-            return False
-        if any(UNKNOWN in item for item in invocation.argv[1:]):
-            self.add("net.carries", Level.ASK, "sends something that is not known before it runs", subject)
-        return reaching.stays_here(invocation.argv[1:])
 
     def reads(self, name: str, invocation: Invocation) -> bool:
         """Whether a command is known to change nothing."""

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from orchestrator.safety import interpreters, unwrap
-from orchestrator.safety.familiar import asks_for_help
+from orchestrator.safety.familiar import HELPS_BY_LETTER, asks_for_help
 from orchestrator.safety.output import output_of
 from orchestrator.safety.scope import Scope, absolute, scope
 from orchestrator.safety.verdict import Level
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def special(examiner: Examiner, name: str, invocation: Invocation) -> bool:
     """Follow a command of the shell, or one that only asks for help; False for any other."""
     arguments, scene = invocation.argv[1:], invocation.scene
-    by_letter = name == "git" or examiner.book.is_outward(name)
+    by_letter = name in HELPS_BY_LETTER or examiner.book.is_outward(name)
     if asks_for_help(arguments, by_letter=by_letter) and name not in unwrap.SHELLS:
         examiner.inspects = False
         return True

@@ -72,7 +72,9 @@ def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Ite
     if "--remove-files" in arguments and entry.effect == "delete":
         base = next((after for option, after in pairwise(arguments) if option in {"-C", "--directory"}), "")
         found = [posixpath.join(base, item) for item in found]
-    if program in {"sed", "gsed", "perl", "ruby"} and (has("-e", arguments) or program in {"perl", "ruby"}):
+    if (
+        program in {"sed", "gsed", "perl", "ruby"} and (has("-e", arguments) or program in {"perl", "ruby"})
+    ) or (program == "chmod" and any(map(_TAKES_RIGHTS.fullmatch, arguments))):
         yield from found
     else:
         parts = {"all": found, "last": found[1:][-1:], "first": found[:1], "but_last": found[:-1]}
@@ -90,8 +92,12 @@ def _paths(entry: Target, program: str, arguments: list[str], book: Book) -> Ite
                 yield argument[len(prefix) :]
 
 
+_TAKES_RIGHTS = re.compile(r"-[rwxXst]+")
+"""A mode of `chmod` that looks like an option."""
 _OUTPUT = re.compile(r"--?(o|O|out|output|outfile|output-document|dest|target|write|w)")
-DISK = re.compile(r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd)")
+DISK = re.compile(
+    r"/dev/(sd|nvme|vd|hd|xvd|mapper/|md\d|dm-|disk|mmcblk|sg\d|pmem|zd|nbd|mtd|ubi\d|ada\d|da\d|nvd\d|rdisk)"
+)
 
 
 def _elsewhere(change: Change) -> Change | None:
@@ -143,7 +149,10 @@ def copies(program: str, arguments: list[str]) -> tuple[str, str] | None:
 def find_starts(words: list[str]) -> tuple[list[str], bool]:
     """Where a `find` begins, and whether it selects only some of what is there."""
     starts = []
-    for word in words:
+    options = 0
+    while words[options : options + 1] and re.fullmatch(r"-[LHP]+|-O\d|-D", words[options]):
+        options += 2 if words[options] == "-D" else 1
+    for word in words[options:]:
         if word.startswith(("-", "(", "!")):
             break
         starts.append(word)

@@ -10,8 +10,14 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from orchestrator.safety import targets, unwrap
-from orchestrator.safety.familiar import name_speaks_of_loss, only_asks, orders_loss, speaks_of_loss
+from orchestrator.safety import interpreters, targets, unwrap
+from orchestrator.safety.familiar import (
+    name_asks,
+    name_speaks_of_loss,
+    only_asks,
+    orders_loss,
+    speaks_of_loss,
+)
 from orchestrator.safety.scope import AT_HOME, Scope, scope
 from orchestrator.safety.verdict import Finding, Level
 from orchestrator.safety.walk import Invocation
@@ -27,27 +33,59 @@ _LENIENT = {
     "containers.usual",
     "host.code",
     "sql.schema",
+    "git.writes-files",
 }
 """Rules that call a program harmless by its name or first word."""
+_TEST_RUNNERS = frozenset([
+    "jest",
+    "vitest",
+    "mocha",
+    "ava",
+    "pytest",
+    "rspec",
+    "phpunit",
+    "pest",
+    "ctest",
+    "bats",
+    "cypress",
+])
+"""Programs whose words pick tests."""
 _GUESSES = ("rm", "dd", "shred", "chmod", "chown", "mv", "find", "mkfs", "wipefs")
-_IS_FILE = re.compile(r"^(?!-|/dev/)[\w./-]*[./]\w+|^(copy|restore|write|flash|burn)$")
-_WRITES_DISK = re.compile(r"^-(w|f|F|y|d|e|E|O|L|U|x|X|-force|-yes|-write|-format|-delete|-repair)")
+_NAMED_FOR_WRITING = re.compile(
+    r"(?i)^mk|mkfs|format|wipe|erase|sanitize|unmap|discard|flash|burn|resize|shrink|clone|zero|blank|nuke|write|restore|dd$|-sys$|disk$"
+)
+"""Names of programs that put something on the disk that they are given."""
+_AS_OUTPUT = re.compile(r"(?i)-{0,2}(.*,)?(of|wipe|dest\w*|target|to|out\w*|filename)=")
+_LOOKS = re.compile(
+    r"-[nlvhV]+|--(readonly|read-only|no-write|no-action|list|info|print|show|test|verbose|status|json)"
+)
+"""Options of a program that only looks."""
+_WRITES_DISK = re.compile(
+    r"^-\w{0,2}[FEOUXZ]$|^-(w|f|F|y|d|e|E|O|L|U|x|X|-force|-yes|-write|-format|-delete|-repair)"
+)
 
 
 def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> None:
     """A command that no description covers."""
     name, arguments = posixpath.basename(argv[0]), argv[1:]
-    if name in unwrap.SHELLS and not arguments:
-        return  # a shell that is given nothing to run
-    grave = speaks_of_loss(arguments) or name_speaks_of_loss(argv[0], arguments, loosely=True)
+    if not arguments and (name in unwrap.SHELLS or interpreters.takes_code(name)):
+        return  # a shell or an interpreter that is given nothing to run
+    reads = re.search(r"-?(doc|lint|help)$", name)
+    grave = (not reads and speaks_of_loss(arguments)) or name_speaks_of_loss(argv[0], arguments, loosely=True)
     asked = only_asks(arguments)
-    if any(map(targets.DISK.match, arguments)) and not asked:
-        copies = targets.DISK.match(arguments[-1]) and any(map(_IS_FILE.search, arguments[:-1]))
-        writes = grave or copies or any(map(_WRITES_DISK.match, arguments))
+    disks = [item for item in arguments if targets.DISK.match(_AS_OUTPUT.sub("", item))]
+    if disks and not asked and not _only_looks(arguments, disks):
+        others = [item for item in arguments if not item.startswith("-") and item not in disks]
+        copies = arguments[-1] in disks and bool(others)
+        writes = (
+            grave or copies or any(map(_WRITES_DISK.match, arguments)) or any("=" in item for item in disks)
+        )
+        writes = writes or bool(_NAMED_FOR_WRITING.search(name))
         level = Level.DENY if writes else Level.ASK
         examiner.add("disk.not-known", level, "an unfamiliar command that is given a disk", subject)
     elif examiner.book.is_outward(name) and arguments:
-        _outward_tool(examiner, arguments, subject)
+        looks = only_asks(arguments) or name_asks(name, arguments) or _only_looks(arguments, disks)
+        _outward_tool(examiner, subject, looks=looks)
     elif grave:
         why = "an unfamiliar command, and its words speak of deleting, stopping or sending something"
         examiner.add("shell.not-known-grave", Level.ASK, why, subject)
@@ -60,8 +98,14 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
             examiner.change("write", file, scene, subject=subject)
 
 
-def _outward_tool(examiner: Examiner, arguments: list[str], subject: str) -> None:
-    if only_asks(arguments):
+def _only_looks(arguments: list[str], disks: list[str]) -> bool:
+    """Whether nothing but disks and options that look is given."""
+    options = [item for item in arguments if item not in disks]
+    return bool(options) and all(map(_LOOKS.fullmatch, options))
+
+
+def _outward_tool(examiner: Examiner, subject: str, *, looks: bool) -> None:
+    if looks:
         examiner.add("remote.reads", Level.REVIEW, "seems to read something beyond this machine", subject)
         examiner.inside = False
     else:
@@ -78,7 +122,10 @@ def _leads_out(examiner: Examiner, arguments: list[str], scene: Scene) -> None:
 
 def told_to_delete(examiner: Examiner, arguments: list[str], found: list[Finding], subject: str) -> None:
     """A tool that is known for everyday work, with words that order a deletion."""
-    if not any(item.rule in _LENIENT for item in found) or not orders_loss(arguments):
+    rules = {item.rule for item in found}
+    if not rules & _LENIENT or not orders_loss(arguments, most=3 if "git.writes-files" in rules else 2):
+        return
+    if subject.split(" ")[0].rpartition("/")[2] in _TEST_RUNNERS:
         return
     if all(item.level <= Level.SNAPSHOT and item.loss != "yes" for item in found):
         examiner.add("project.grave-word", Level.ASK, "is told to delete or remove something", subject)

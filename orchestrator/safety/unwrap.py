@@ -164,7 +164,7 @@ def _script(wrapper: Wrapper, rest: list[str], invocation: Invocation) -> Inner:
     from_input = not rest or rest[0] in {"-", "/dev/stdin"} or "-s" in invocation.argv
     if from_input:
         if invocation.given is not None:
-            return Inner(wrapper, script=invocation.given)
+            return Inner(wrapper, script=invocation.given, positional=tuple(rest) or None)
         return Inner(wrapper, blind=bool(invocation.piped))
     scene = invocation.scene
     key = re.sub(r"^\./", "", rest[0])
@@ -191,7 +191,11 @@ def _parallel(rest: list[str], invocation: Invocation) -> str | None:
 def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -> list[str]:
     if not rest:
         return []
-    if invocation.given is not None:
+    named = _value("--arg-file", arguments) or _value("-a", arguments)
+    from_file = invocation.scene.scripts.get(absolute(named, invocation.scene)) if named else None
+    if from_file and UNKNOWN not in from_file:
+        extra = from_file.split()
+    elif invocation.given is not None:
         by_line = "-I" in arguments or any(item.startswith("-I") for item in arguments)
         extra = invocation.given.splitlines() if by_line else invocation.given.split()
     elif invocation.piped[:1] == ("ls",) and not set(invocation.piped) & {"sed", "awk", "cut", "tr"}:

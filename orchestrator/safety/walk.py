@@ -54,7 +54,8 @@ class Invocation:
 
 
 _RUN_LATER = re.compile(
-    r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF|LESSOPEN|LESSCLOSE|BASH_ENV)$"
+    r"(PAGER|EDITOR|VISUAL|BROWSER|ASKPASS|_COMMAND|GIT_SSH|_DIFF|LESSOPEN|LESSCLOSE|BASH_ENV"
+    r"|_RSH|SVN_SSH|_WRAPPER|script_shell)$"
 )
 """Variables that other programs run as commands."""
 
@@ -144,6 +145,8 @@ class Walk:
                 for target in flat([redirect["Word"]], scene, self.inner(scene)):
                     self.judge.redirect(operator, target, scene)
                     targets.append((operator, target))
+                    if operator == "<&" and target.isdigit() and target != "0":
+                        given, piped = None, (*piped, "<")
                     if operator == "<":
                         given = "" if target == "/dev/null" else scene.scripts.get(self.path(target, scene))
                         piped = (*piped, "<")
@@ -254,7 +257,7 @@ class Walk:
         else:
             values = single(node.get("Value"), scene, self.inner(scene)) if node.get("Value") else ("",)
         if (node.get("Append") or node.get("Index")) and scene.name(name) in scene.values:
-            between = SPLIT if node.get("Array") else ""
+            between = SPLIT if node.get("Array") or node.get("Index") else ""
             values = tuple(old + between + new for old in scene.value(name) for new in values)
         scene.assign(name, values)
         if _RUN_LATER.search(name):

@@ -144,10 +144,11 @@ class Snapshots:
             self._trees.folder.cache_clear()
             return self._objects.keep(names, older_than=time.time() - spare_seconds)
 
-    def verify(self) -> list[str]:
-        """What is wrong with the repository; empty when all is well."""
+    def verify(self, needed: Iterable[str] = ()) -> list[str]:
+        """What is wrong with the repository, and what is needed and not in it; empty when all is well."""
         with self._open():
-            return self._objects.check()
+            lost = [f"the snapshot {name} is missing" for name in self._objects.missing(sorted(needed))]
+            return [*lost, *self._objects.check()]
 
     def _relative(self, paths: Iterable[Path]) -> set[str]:
         found = set()

@@ -1,0 +1,176 @@
+"""Families of commands: what programs are told to run, statements by their first word, computed names."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.safety import interpreters
+from orchestrator.safety.alone import opinion
+from orchestrator.safety.rulebook import builtin
+from orchestrator.safety.shell import Examiner
+from orchestrator.safety.verdict import Level
+from orchestrator.safety.words import Scene
+
+
+def scene() -> Scene:
+    return Scene("/workspace/app", "/home/dev", "/workspace/app")
+
+
+def decide(command: str) -> str:
+    return opinion(command, scene(), builtin()).decision
+
+
+FLAGGED = {"ask", "deny"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "yarn run -T rm -rf /",
+        "npm run env -- rm -rf /",
+        "some-launcher --quiet rm -rf /home",
+        "ls -d /* | while read -r x; do rm -rf $x; done",
+        "while read d; do rm -rf $d; done < <(ls -d /*)",
+        "some-dd wipe=/dev/sdc",
+        "mkfancy /dev/sdb",
+        "git grep -O'rm -rf /' x",
+        "rm -rf /lib/modules/$(uname -r)",
+        "dd if=a of=/dev/$disk",
+        "chmod -R -x /usr/bin",
+        "find -L / -type d -exec rm -rf {} +",
+        "gfind / -delete",
+        "tac <<< 'rm -rf /' | sh",
+        "node -p '\"rm -rf /\"' | sh",
+        "python3 -c \"import os; os.chdir('/'); os.system('rm -rf *')\"",
+        'a[0]=rm; a[1]=-rf; a[2]=/; "${a[@]}"',
+        "sh -s -- / <<< 'rm -rf $1'",
+        "perl -e 'unlink </etc/*>'",
+        "flashcp img /dev/mtd0",
+        "emerge -C sys-libs/glibc",
+        "mkfs.gfs2 -p lock_dlm /dev/vg/lv",
+        "some-writer image /dev/sdb",
+        "sed 's/^#//' <<< '#rm -rf /' | bash",
+        "pnpm -c exec 'rm -rf /'",
+        "php -r 'system(\"rm -rf \".chr(47));'",
+        "python3 -c \"import asyncio; asyncio.run(asyncio.create_subprocess_shell('rm -rf /'))\"",
+    ],
+)
+def test_ruin_that_an_unknown_program_is_told_is_denied(command: str) -> None:
+    assert decide(command) == "deny"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "yarn run -T rm -rf src",
+        "some-vault exec prod -- terraform destroy",
+        "some-secrets exec-env f 'terraform destroy'",
+        "some-bridge shell 'rm -rf /data/x'",
+        "mysql -e 'RESET MASTER'",
+        "psql -c 'reindex database app'",
+        'psql -c "$SQL"',
+        "sqlite3 app.db '.read wipe.sql'",
+        "mysql -e 'system rm -rf src'",
+        """awk 'BEGIN { "rm -rf src" | getline }'""",
+        """gawk 'BEGIN { c = "rm -rf src"; system(c) }'""",
+        "some-hypervisor vm-destroy a",
+        "some-stop now",
+        "./gradlew clean test",
+        "php -r 'system(\"rm -rf \".$argv[1]);' src",
+        "exec 5<<< 'rm -rf /'; bash <&5",
+        "RSYNC_RSH='rm -rf src' rsync a h:b",
+        """ts-node -e "require('fs').rmSync('src', {recursive: true})\"""",
+    ],
+)
+def test_harm_that_a_program_is_told_is_flagged(command: str) -> None:
+    assert decide(command) in FLAGGED
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "npm run test -- rm",
+        "npm run patch",
+        "cargo run --example remove -- --help",
+        "sh -n <<< 'rm -rf /'",
+        "psql -c 'begin; select 1; rollback'",
+        "psql -c 'explain analyze select 1'",
+        "mysql -e 'show create table drops'",
+        "sqlite3 app.db '.tables drop%'",
+        "psql <<< 'select 1'",
+        "bq query --dry_run 'delete from d.t where true'",
+        "git worktree prune -n",
+        "pulumi destroy --preview-only",
+        "xfs_repair -n /dev/sda1",
+        "cryptsetup isLuks /dev/sda2",
+        "machinectl list",
+        "systemctl help shutdown",
+        "ls -d */",
+        "rpm -qi bash",
+        "git log --grep delete",
+        "jest delete",
+        "docker run --rm image command",
+        "./scripts/test_delete.sh",
+        "docker run -it --rm python:3.12 python",
+        "./format-code.sh",
+        "heroku apps",
+        "cat /etc/$name",
+    ],
+)
+def test_what_only_asks_or_rehearses_is_not_flagged(command: str) -> None:
+    assert decide(command) not in FLAGGED
+
+
+def level(code: str) -> Level:
+    examiner = Examiner(builtin())
+    interpreters.inspect(examiner, code, scene(), "", python=True)
+    return examiner.result().level
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\ngetattr(os, 're' + 'move')('/etc/passwd')",
+        "import os\nvars(os)['remove']('/etc/passwd')",
+        "import os\nos.__dict__['re' + 'move']('/etc/passwd')",
+        "import sys\nsys.modules['os'].remove('/etc/passwd')",
+        "import importlib\nm = importlib.import_module('os')\nm.remove('/etc/passwd')",
+        "import operator, os\noperator.attrgetter('remove')(os)('/etc/passwd')",
+        "import os\nf = os.remove\nf('/etc/passwd')",
+        "import os\nlist(map(os.remove, ['/etc/passwd']))",
+        "import functools, os\nfunctools.partial(os.remove, '/etc/passwd')()",
+        "import threading, os\nthreading.Thread(target=os.remove, args=('/etc/passwd',)).start()",
+        "import builtins\nbuiltins.exec('import os; os.remove(\"/etc/passwd\")')",
+        "import os\nos.remove.__call__('/etc/passwd')",
+    ],
+)
+def test_a_function_is_known_however_it_is_reached(code: str) -> None:
+    assert level(code) is Level.DENY
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\ngetattr(os, input())('a')",
+        "import os\nfor name in ('remove',):\n    getattr(os, name)('a')",
+        "import importlib\nimportlib.import_module(input()).run()",
+        "import base64\nexec(base64.b64decode(open('p').read()))",
+        "import sys\nexec(compile(sys.stdin.read(), 'x', 'exec'))",
+    ],
+)
+def test_a_function_that_is_not_known_before_it_runs_is_asked(code: str) -> None:
+    assert level(code) is Level.ASK
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nprint(os.remove.__doc__, hasattr(os, 'remove'))",
+        "import os\nhelp(os.unlink)",
+        "import math\nname = input()\nprint(getattr(math, name)(4))",
+        "class A: pass\nfor name in ('x',):\n    print(getattr(A(), name, None))",
+        "requests = []\nrequests.append(1)",
+    ],
+)
+def test_code_that_only_looks_at_functions_is_left_alone(code: str) -> None:
+    assert level(code) < Level.REVIEW
