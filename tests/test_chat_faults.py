@@ -22,6 +22,7 @@ from orchestrator.errors import ModelNonsense, ModelRejected, ModelUnreachable
 from orchestrator.llm.base import ChatModel, Usage
 from orchestrator.llm.faults import retry_after
 from orchestrator.llm.shown import Shown
+from orchestrator.llm.whole import paired
 from orchestrator.settings import ModelSettings, Timeouts
 
 
@@ -40,6 +41,7 @@ from orchestrator.settings import ModelSettings, Timeouts
         (Garbage('data: {"error": {"message": "slot lost", "code": 500}}\n\n', "text/event-stream"), "slot"),
         (Garbage('data: {"choices": [{"oops": 1}]}\n\n', "text/event-stream"), ""),
         (Garbage('data: "oops"\n\n', "text/event-stream"), ""),
+        (Garbage(f'data: {{"choices": {"[" * 50_000}{"]" * 50_000}}}\n\n', "text/event-stream"), "recursion"),
         (Say(""), "answered nothing"),
     ],
 )
@@ -52,6 +54,72 @@ def test_a_passing_fault_is_retried_and_told(fault: Reply, named: str) -> None:
     assert len(retries) == 1
     assert named in retries[0]
     assert usages[0].attempts == 2
+
+
+def streamed(text: str, usage: str = "null") -> Garbage:
+    """An answer with a report, both as JSON."""
+    chunk = '{"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m", '
+    chunk += '"choices": %s, "usage": %s}'
+    said = f'[{{"index": 0, "delta": {{"content": {text}}}, "finish_reason": "stop"}}]'
+    events = [chunk % (said, "null"), chunk % ("[]", usage), "[DONE]"]
+    return Garbage("".join(f"data: {event}\n\n" for event in events), "text/event-stream")
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize(
+    "report",
+    [
+        '{"prompt_tokens": -5, "completion_tokens": 3}',
+        '{"prompt_tokens": 5.5, "completion_tokens": 3}',
+        '{"prompt_tokens": "5", "completion_tokens": "3"}',
+        '{"prompt_tokens": NaN, "completion_tokens": 3}',
+        '{"prompt_tokens": true, "completion_tokens": false}',
+        f'{{"prompt_tokens": {10**30}, "completion_tokens": 3}}',
+        '{"prompt_tokens": 5}',
+        "[1, 2]",
+        '"many"',
+        "{}",
+    ],
+)
+def test_a_report_without_sense_is_estimated(report: str) -> None:
+    usages: list[Usage] = []
+    with ScriptedModel([streamed('"fine"', report)]) as model:
+        assert write(model.settings(), on_usage=usages.append) == "fine"
+    assert usages[0].is_estimated
+    assert 0 < usages[0].input_tokens < 100
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize(
+    ("more", "cached"),
+    [
+        ('"prompt_tokens_details": {"cached_tokens": -100}', 0),
+        ('"prompt_tokens_details": {"cached_tokens": "many"}', 0),
+        ('"prompt_tokens_details": {"cached_tokens": 100}', 50),
+        ('"prompt_tokens_details": [], "completion_tokens_details": {"reasoning_tokens": "x"}', 0),
+        ('"total_tokens": NaN', 0),
+        ('"total_tokens": -7', 0),
+    ],
+)
+def test_what_a_report_says_besides_its_counts_need_make_no_sense(more: str, cached: int) -> None:
+    usages: list[Usage] = []
+    with ScriptedModel([
+        streamed('"fine"', f'{{"prompt_tokens": 50, "completion_tokens": 3, {more}}}')
+    ]) as model:
+        assert write(model.settings(), on_usage=usages.append) == "fine"
+    assert (usages[0].input_tokens, usages[0].output_tokens, usages[0].cached_tokens) == (50, 3, cached)
+    assert not usages[0].is_estimated
+
+
+def test_half_a_character_does_not_end_the_conversation() -> None:
+    assert whole_text(r'"a \ud83d b"') == "a \ufffd b"
+    assert whole_text(r'"a \ud83d\ude00 b"') == "a \U0001f600 b"
+    assert paired("a \ud83d\ude00 b") == "a \U0001f600 b"
+
+
+def whole_text(text: str) -> str:
+    with ScriptedModel([streamed(text)]) as model:
+        return write(model.settings())
 
 
 def test_waits_double_and_retry_after_is_honoured() -> None:

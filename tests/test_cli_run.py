@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import subprocess
 
 import pytest
-from desk import ORC, Desk, Terminal
+from desk import ORC, PATIENCE, Desk, Terminal
 from scripted import Call, Say
 
 from orchestrator.errors import UsageError
@@ -25,6 +27,33 @@ def test_stdout_has_the_answer_only_and_no_colour_in_a_pipe(desk: Desk) -> None:
     assert "\x1b" not in done.out + done.err
     assert "Blocked deserialization" not in done.err
     assert "unregistered" not in done.err
+
+
+STEERS = "a\x1b[2J\x9bb\r\n\x07c"
+
+
+def test_what_a_model_writes_cannot_steer_the_terminal(desk: Desk) -> None:
+    script = [Call("run_command", command="echo '\x1b[2J'"), Say(STEERS)]
+    ours, theirs = pty.openpty()
+    with desk.model(script):
+        done = subprocess.run(
+            [str(ORC), "run", "@coder say it"],
+            cwd=desk.root, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE,
+            check=False, timeout=PATIENCE,
+        )  # fmt: skip
+    os.close(theirs)
+    shown = os.read(ours, 10_000)
+    os.close(ours)
+    assert b"\x1b" not in shown + done.stderr
+    assert "a\ufffd[2J\ufffdb\r\n\ufffdc" in shown.decode()
+
+
+def test_an_answer_is_piped_as_it_is(desk: Desk) -> None:
+    with desk.model([Call("list_files"), Say(STEERS)]):
+        done = desk.start("run", "@coder say it")
+        assert done.stdout is not None
+        out = done.communicate(timeout=PATIENCE)[0]
+    assert out.startswith("a\x1b[2J\x9bb")
 
 
 def test_json_gives_events_only(desk: Desk) -> None:

@@ -126,6 +126,7 @@ def test_a_thread_that_reads_a_slow_disk_holds_nobody_up(desk: Desk) -> None:
         process.send_signal(signal.SIGINT)
         code, err, seconds = ended(process)
     assert (code, "Traceback" in err) == (130, False)
+    assert f"`orc resume {desk.runs()[0].id}` goes on" in err
     assert seconds < prompt()
     assert desk.runs()[0].status == "stopped"
     assert desk.work(None, lambda _: Say("read")).answer == "read"

@@ -234,6 +234,15 @@ def test_a_price_file_with_an_error_is_named_with_its_line(desk: Desk) -> None:
     assert "prices.yaml:3:12" in done.err
 
 
+def test_a_price_file_that_cannot_be_read_is_no_missing_one(desk: Desk) -> None:
+    prices(desk, "models: {}\n")
+    path = desk.home / "config" / "prices.yaml"
+    path.unlink()
+    path.symlink_to(desk.home / "nowhere.yaml")
+    with pytest.raises(ConfigError, match=r"prices.yaml: cannot be read"):
+        price(ModelSettings(model="scripted"), "scripted", 1, 1)
+
+
 def test_a_model_of_unknown_price_is_refused_under_a_cap_unless_allowed(desk: Desk) -> None:
     desk.settings({"limits": {"usd": 1}})
     turn = desk.work("@coder list", [Say("never")], model={})
@@ -322,6 +331,9 @@ def test_a_cap_set_by_hand_holds_and_is_listed(desk: Desk) -> None:
     assert ["day.usd", "$0.00", "$0.0010", "orc cost cap"] in rows
     turn = desk.work("@coder list", [Say("never")], model={})
     assert "of $0.0010" in str(turn.error)
+    assert "`orc cost cap day.usd=…`" in str(turn.error)
+    shown = desk.orc("logs", "--kind", "budget").out
+    assert ("the plan may cost $" in shown, "0 things done, left: list" in shown) == (True, True)
     assert desk.orc("cost", "cap", "day.usd=none").code == 0
     assert "day.usd" not in desk.orc("cost", "cap").out
     assert desk.orc("cost", "cap", "day.euro=1").code == 2

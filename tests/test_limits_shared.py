@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -25,6 +26,7 @@ from orchestrator.limits import Budget, Ledger, Who
 from orchestrator.limits.amounts import Amount, nano
 from orchestrator.limits.entries import Wish
 from orchestrator.limits.shared import open_shared, shared_path
+from orchestrator.session import Session
 from orchestrator.settings import Limits
 from orchestrator.storage import open_state
 
@@ -216,6 +218,8 @@ def test_cost_is_added_up_over_all_workspaces(desk: Desk, other: Desk) -> None:
     assert [row["name"] for row in rows("--since", "2000-01-01")] == ["anna", "bert"]
     assert rows("--by", "month", "--since", "2200-01-01") == []
     assert rows("--since", "999999w") == rows()
+    assert rows("--since", "9999-12-31T23:59:59-14:00") == []
+    assert desk.orc("cost", "--all", "--since", "").code == 2
     table = desk.orc("cost", "--all")
     assert "$0.26 in all workspaces" in table.err
     refused = desk.orc("cost", "--all", "--by", "model")
@@ -281,6 +285,27 @@ def test_a_disk_that_refuses_what_was_set_aside_ends_the_run_before_the_call(des
     assert isinstance(turn.error, StorageError)
     assert "cannot write the budget" in str(turn.error)
     assert turn.requests == []
+    with closing(open_state(desk.root)) as connection:
+        assert connection.execute("select state, nano from spending").fetchall() == [("released", 0)]
+
+
+def test_a_call_that_is_cancelled_before_it_leaves_costs_nothing(desk: Desk, other: Desk) -> None:
+    desk.settings(CAPPED)
+
+    async def work() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(Session(desk.root).run("@coder look"))
+
+        def slow(_descriptor: int) -> None:
+            loop.call_soon_threadsafe(task.cancel)
+            time.sleep(0.1)
+
+        desk.patch.setattr(os, "fdatasync", slow)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with desk.model([Say("never")]) as served:
+        asyncio.run(work())
+    assert served.requests == []
     with closing(open_state(desk.root)) as connection:
         assert connection.execute("select state, nano from spending").fetchall() == [("released", 0)]
 

@@ -191,6 +191,27 @@ def test_all_pages_are_read_in_order(worked: Desk) -> None:
         assert found == [seq for (seq,) in connection.execute("select seq from events order by seq")]
 
 
+@pytest.mark.parametrize(
+    ("where", "code", "said"),
+    [
+        ("> /dev/full", 1, "error: what was to be shown cannot be written"),
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told(worked: Desk, where: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{ORC} logs --json {where}"],
+        cwd=worked.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+    assert done.stderr.startswith(said)
+
+
 def test_a_reader_that_goes_away_is_no_error(worked: Desk) -> None:
     command = f"{ORC} logs --json | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(

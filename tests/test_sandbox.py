@@ -1,11 +1,14 @@
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from asking import until
 
 from orchestrator.sandbox import Confinement, Sandbox, View
 from orchestrator.sandbox.bubblewrap import Bubblewrap
@@ -129,6 +132,25 @@ def test_inspect_sees_the_machine_and_writes_nothing(work: Path) -> None:
     assert not (work / "x").exists()
     assert not (Path.home() / "x").exists()
     assert run(work, f"ls /proc/{os.getpid()}/root/", "inspect").returncode != 0
+
+
+@pytest.mark.parametrize("view", ["work", "inspect"])
+def test_nothing_of_a_command_outlives_it(work: Path, view: View) -> None:
+    command = "trap '' TERM; (trap '' TERM; setsid sleep 302) & (trap '' TERM; sleep 302) & sleep 302"
+    argv = detect().wrap(["/bin/bash", "-c", command], Confinement(work, work, view))
+
+    def sleeping() -> int:
+        found = 0
+        for place in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                found += place.read_bytes() == b"sleep\x00302\x00"
+        return found
+
+    with subprocess.Popen(argv, start_new_session=True) as process:
+        until(lambda: sleeping() == 3)
+        os.killpg(process.pid, signal.SIGKILL)
+    until(lambda: sleeping() == 0)
+    assert sleeping() == 0
 
 
 def test_exit_codes_and_streams_pass_through(work: Path) -> None:

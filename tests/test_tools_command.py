@@ -195,3 +195,39 @@ def test_a_command_that_fills_the_disk_with_many_files_is_stopped(tmp_path: Path
     ended = asyncio.run(process.run(job, asyncio.Event()))
     assert (ended.code, ended.stopped) == (None, process.DISK)
     assert ended.seconds < 20
+
+
+STRAYS = [
+    "setsid sleep 300 & sleep 300",
+    "trap '' TERM; (trap '' TERM; setsid sleep 300) & setsid env -i sleep 300 & sleep 300",
+    "setsid bash -c 'setsid sleep 300 & echo $! >> pids; wait' & wait",
+]
+
+
+@pytest.mark.parametrize("command", STRAYS)
+def test_what_leaves_the_process_group_ends_with_the_command(command: str, tmp_path: Path) -> None:
+    def sleeping() -> set[str]:
+        found = set()
+        for place in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if place.read_bytes() == b"sleep\x00300\x00" and is_running(int(place.parent.name)):
+                    found.add(place.parent.name)
+        return found
+
+    before = sleeping()
+
+    async def work() -> None:
+        event = asyncio.Event()
+        job = process.Job(["/bin/bash", "-c", command], tmp_path, 60)
+        running = asyncio.ensure_future(process.run(job, event))
+        await asyncio.to_thread(until, lambda: len(sleeping() - before) >= command.count("sleep"))
+        event.set()
+        await running
+
+    asyncio.run(work())
+    assert sleeping() == before
+
+
+def test_a_command_that_ends_by_itself_takes_what_it_left_along(tmp_path: Path) -> None:
+    text = use("run_command", tmp_path, command="setsid sleep 301 > /dev/null 2>&1 & echo $!")
+    assert not is_running(int(text.splitlines()[1]))

@@ -5,6 +5,7 @@ Starting must stay under 0.2 s, so this module imports click and nothing heavy.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -76,6 +77,8 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+UNWRITABLE = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT}
+"""What a full or failing disk says of an output that goes to it."""
 EXAMPLES = """\b
 Examples:
   orc run "fix the failing test in calc/"
@@ -93,6 +96,7 @@ def orc() -> None:
 
 def main(argv: list[str] | None = None) -> Any:
     """Run the command; every error of ours becomes one message and its exit code."""
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file name may be no text: in JSON this is the escape that stands for its bytes.
@@ -108,3 +112,18 @@ def main(argv: list[str] | None = None) -> Any:
             sys.stderr.flush()
             os._exit(error.exit_code)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is not None:
+            raise
+        click.echo(f"error: what was to be shown cannot be written: {error.strerror}", err=True)
+        sys.exit(1)
+
+
+def _open_streams() -> None:
+    """Open what was closed, as some daemons do: the next file would be taken for the output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))

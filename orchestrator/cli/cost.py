@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 COLUMNS = ("calls", "tokens in", "tokens out", "cost")
 HERE = ("agent", "model", "day", "run", "user", "organisation")
 EVERYWHERE = ("user", "organisation", "day", "month")
+LAST = 253_402_300_799.0
+"""The last second that has a date."""
 
 
 @click.group(
@@ -59,7 +61,7 @@ def _show_everywhere(by: str, since: str | None, *, as_json: bool) -> None:
     from orchestrator.limits.report import everywhere, moment  # noqa: PLC0415
     from orchestrator.limits.shared import open_shared, shared_path  # noqa: PLC0415
 
-    start = day_of(max(moment(since, time.time()), 0.0)) if since else ""
+    start = "" if since is None else day_of(min(max(moment(since, time.time()), 0.0), LAST))
     rows: list[Sum] = []
     if shared_path().exists():
         shared = open_shared(Path.cwd())
@@ -87,7 +89,7 @@ def _show_here(by: str, since: str | None, *, as_json: bool) -> None:
     from orchestrator.workspace.folders import nearest_workspace  # noqa: PLC0415
 
     root = nearest_workspace(Path.cwd())
-    start = moment(since, time.time()) if since else 0.0
+    start = 0.0 if since is None else moment(since, time.time())
     rows: list[Row] = []
     if state_path(root).exists():
         with opened_state(root) as connection:

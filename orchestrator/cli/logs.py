@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -143,5 +143,15 @@ def _said(event: Event) -> str:
         says = ", ".join(f"{name}={value}" for name, value in fields["arguments"].items())
     elif event.kind == "model_call":
         says = f"{fields['model']} {fields['input_tokens']} in, {fields['output_tokens']} out"
+    elif event.kind == "budget":
+        says = _budget(fields)
     shown = "".join(c if c.isprintable() else " " for c in f"{tool} {says}".strip())
     return shown if len(shown) <= WIDTH else f"{shown[: WIDTH - 1]}…"
+
+
+def _budget(fields: dict[str, Any]) -> str:
+    if fields.get("warning"):
+        return f"{fields['used']} of {fields['of']}, limits.{fields['limit']}"
+    if fields.get("estimate"):
+        return f"the plan may cost {fields['low']} to {fields['high']}"
+    return f"{len(fields['done'])} things done, left: {'; '.join(fields['left'])}"

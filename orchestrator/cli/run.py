@@ -204,6 +204,7 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
     if os.environ.get("NO_COLOR"):
         click.get_current_context().color = False
     root = nearest_workspace(options["workspace"] or Path.cwd())
+    begun: set[str] = set()
     view = Attended(JsonView() if options["as_json"] else QuietView() if options["quiet"] else TerminalView())
     session = Session(
         root,
@@ -211,7 +212,7 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
             approves=options["yes"],
             approver=approver(view.close) if person_is_there() else None,
             model=options["model"],
-            listeners=(view,),
+            listeners=(view, lambda event: begun.add(event.run)),
             handles_signals=True,
             seconds=None if (limit := options.get("time_limit")) is None else seconds_of(limit),
         ),
@@ -233,7 +234,9 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
         session.close(HURRY_SECONDS)
         raise
     except (KeyboardInterrupt, asyncio.CancelledError):
-        raise Interrupted("stopped; what was done is saved, `orc resume` goes on") from None
+        if not begun:
+            raise Interrupted("stopped before it began") from None
+        raise Interrupted(f"stopped; what was done is saved, `orc resume {max(begun)}` goes on") from None
     finally:
         view.close()
         session.close()

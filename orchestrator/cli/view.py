@@ -42,11 +42,11 @@ class QuietView:
         """Show one event."""
         if event.kind == "text":
             self._streamed += event.fields["text"]
-            sys.stdout.write(event.fields["text"])
+            sys.stdout.write(shown(event.fields["text"]))
             sys.stdout.flush()
         elif event.kind == "answer":
             whole = str(event.fields["text"])
-            sys.stdout.write(f"{'' if self._streamed == whole else whole}\n")
+            sys.stdout.write(f"{'' if self._streamed == whole else shown(whole)}\n")
             sys.stdout.flush()
             self._streamed = ""
 
@@ -103,7 +103,7 @@ class TerminalView(QuietView):
             number = f"@{self.step}" if self.step and self.step != self._last_step else ""
             margin = f"[dim]{number:>5}[/] "
             self._last_step = self.step
-        self.console.print(f"{margin}{text}", soft_wrap=True)
+        self.console.print(f"{margin}{text}".translate(_UNSEEN), soft_wrap=True)
 
     def _on_turn(self, event: Event) -> None:
         self._print(f"[bold]{event.run}[/] [dim]turn {event.turn} · sandbox: {event.fields['sandbox']}[/]")
@@ -246,6 +246,15 @@ class Attended:
                 os.dup2(nowhere, stream.fileno())
                 os.close(nowhere)
         signal.raise_signal(signal.SIGHUP)
+
+
+_UNSEEN = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"} | {13: None}
+"""What would steer a terminal: a model may write it, or repeat it from a page that it read."""
+
+
+def shown(text: str) -> str:
+    """An answer as it goes out: as it is, to a terminal without what would steer it."""
+    return text.translate(_UNSEEN) if sys.stdout.isatty() else text
 
 
 def _doing(event: Event) -> str:

@@ -245,9 +245,15 @@ class Budget:
             return StepOver(f"{where}: {text} (limits.{cap.unit} of the agent)")
         enough = suggested(cap.unit, full.used + full.wanted, cap.limit)
         return BudgetExceeded(
-            f"{text}; raise limits.{cap.name} in orchestrator.yaml, then `orc resume`, "
+            f"{text}; {self._way_out(cap)}, then `orc resume`, "
             f"or `orc resume {self.who.run} --raise {cap.name}={enough}`"
         )
+
+    def _way_out(self, cap: Cap) -> str:
+        by_hand = {name: value for run, name, value in self.ledger.overrides(self.who) if not run}
+        if cap.name in by_hand and parts(cap.unit, Decimal(by_hand[cap.name])) == cap.limit:
+            return f"it was set by hand: `orc cost cap {cap.name}=…` sets another one, or `none`"
+        return f"raise limits.{cap.name} in orchestrator.yaml"
 
 
 def _whose(cap: Cap, who: Who) -> str:

@@ -65,8 +65,11 @@ class BudgetHold:
     async def safe(self) -> None:
         """Return once no loss of power can make it forgotten; raises StorageError when the disk refuses."""
         if self._on_disk is None:
-            return
+            return None
         try:
+            if self._on_disk.done():
+                # Most often it is by now, and to be woken takes longer than to look.
+                return self._on_disk.result()
             await asyncio.shield(asyncio.wrap_future(self._on_disk))
         except OSError as error:
             raise StorageError(

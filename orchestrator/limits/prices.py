@@ -62,8 +62,10 @@ def own_prices() -> Mapping[str, Price]:
     path = prices_path()
     try:
         changed = path.stat().st_mtime_ns
-    except OSError:
-        return {}
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return {}
+        changed = 0
     return _read(path, changed)
 
 

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_core.messages import AIMessage
@@ -262,7 +263,6 @@ class Caller:
         from orchestrator.llm.client import BEFORE_SENDING, WIRE_ERRORS  # noqa: PLC0415
 
         shown, hold = attempts.shown, attempts.hold
-        BEFORE_SENDING.set(hold.safe if hold else None)
         if shown:
             shown.restart()
         if hold:
@@ -270,6 +270,7 @@ class Caller:
         if self.local:
             await self.local.before(question.front)
         received = Received(time.monotonic())
+        BEFORE_SENDING.set(partial(_before, hold, received))
         try:
             answer = await self._stream(line, question, received, shown)
         except WIRE_ERRORS as error:
@@ -278,7 +279,7 @@ class Caller:
                 hold.lose()
             raise Failed(fault) from error
         except asyncio.CancelledError:
-            if hold:
+            if hold and received.is_asked:
                 hold.lose()
             if received.chunks and self.listeners.on_partial:
                 self.listeners.on_partial(line.model, received.text)
@@ -357,6 +358,13 @@ class Caller:
             return replace(fault, text=f"{fault.text}; is base_url right? It usually ends in /v1")
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         return replace(fault, text=f"{line.endpoint.host} has no model {line.model!r}; it has {some}")
+
+
+async def _before(hold: Hold | None, received: Received) -> None:
+    """What has to be done before a request may leave."""
+    if hold:
+        await hold.safe()
+    received.is_asked = True
 
 
 def _name(line: Line) -> str:

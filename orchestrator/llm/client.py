@@ -5,6 +5,7 @@ Importing this module takes about a second, so it is imported at the first reque
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -29,14 +30,20 @@ WIRE_ERRORS: tuple[type[Exception], ...] = (
     # What the parsers of SDK and LangChain raise for events that are no JSON, or no object.
     ValueError,
     AttributeError,
+    RecursionError,
 )
 
 
+LARGEST = 1_000_000_000
+"""Tokens of a request or an answer beyond which a report is none."""
+# The SDK does not check what it parses, and complains when LangChain copies it.
+warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
+
 BEFORE_SENDING: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("before_sending", default=None)
-"""What a request waits for when it is ready to go; an error of ours that it raises is in the causes."""
+"""What is done when a request is ready to go; an error of ours that it raises is in the causes."""
 
 
-async def _wait(_: httpx2.Request) -> None:
+async def _before(_: httpx2.Request) -> None:
     if before := BEFORE_SENDING.get():
         await before()
 
@@ -58,8 +65,7 @@ class StreamedChat(ChatOpenAI):
     ) -> ChatGenerationChunk | None:
         try:
             _number_the_calls(chunk)
-            if not _is_report(chunk.get("usage")):
-                chunk["usage"] = None
+            chunk["usage"] = _report(chunk.get("usage"))
             converted = super()._convert_chunk_to_generation_chunk(
                 chunk, default_chunk_class, base_generation_info
             )
@@ -78,14 +84,22 @@ def _number_the_calls(chunk: dict[str, Any]) -> None:
                 call["index"] = position
 
 
-def _is_report(usage: Any) -> bool:
-    """Whether a usage report has counts that can be; without one the tokens are estimated."""
-    counts = (
-        [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-        if isinstance(usage, dict)
-        else []
-    )
-    return bool(counts) and all(isinstance(count, int) and count >= 0 for count in counts)
+def _report(usage: Any) -> dict[str, Any] | None:
+    """What a usage report says, as far as that can be; without its counts the tokens are estimated."""
+    if not isinstance(usage, dict):
+        return None
+    into, out = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    if into is None or out is None:
+        return None
+    found: dict[str, Any] = {"prompt_tokens": into, "completion_tokens": out, "total_tokens": into + out}
+    details = usage.get("prompt_tokens_details")
+    if isinstance(details, dict) and (cached := _count(details.get("cached_tokens"))):
+        found["prompt_tokens_details"] = {"cached_tokens": min(cached, into)}
+    return found
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= LARGEST else None
 
 
 async def _look_at(response: httpx2.Response) -> None:
@@ -113,7 +127,7 @@ def connect(
         timeout=httpx2.Timeout(timeouts.total, connect=timeouts.connect),
         limits=httpx2.Limits(max_keepalive_connections=kept, max_connections=100),
         event_hooks={
-            "request": [_wait],
+            "request": [_before],
             "response": [*([telling(wire.heard)] if wire.heard else []), _look_at],
         },
         # What is recorded is recorded as text.

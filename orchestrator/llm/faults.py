@@ -138,8 +138,9 @@ def fault_of(error: BaseException, host: str, key_name: str, now: float) -> Faul
     body = getattr(error, "body", None)
     if isinstance(body, dict):
         return _of_stream_error(body, host)
-    if isinstance(error, ValueError | AttributeError):
-        return Fault("nonsense", f"{host} sent a stream without a usable answer ({error})", is_transient=True)
+    if isinstance(error, ValueError | AttributeError | RecursionError):
+        why = next(iter(str(error).splitlines()), "")
+        return Fault("nonsense", f"{host} sent a stream without a usable answer ({why})", is_transient=True)
     if (tls := _tls_fault(error)) is not None:
         text = (
             f"no secure connection to {host}: {tls.reason or tls}; check base_url (http or https?) and the "

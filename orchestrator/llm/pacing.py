@@ -22,6 +22,8 @@ class Received:
     chunks: list[AIMessageChunk] = field(default_factory=list)
     first_seconds: float | None = None
     """Until the first piece of the answer."""
+    is_asked: bool = False
+    """The request has left, so that the provider may charge for it."""
 
     @property
     def text(self) -> str:

@@ -30,7 +30,7 @@ def whole(chunks: Sequence[AIMessageChunk], host: str) -> AIMessage:
     usage = next((chunk.usage_metadata for chunk in reversed(chunks) if chunk.usage_metadata), None)
     if not chunks or not (finish or usage):
         raise NoAnswer("broke the stream off before the answer was whole")
-    text = "".join(str(chunk.text) for chunk in chunks)
+    text = paired("".join(str(chunk.text) for chunk in chunks))
     merged = add_ai_message_chunks(chunks[0], *chunks[1:]) if len(chunks) > 1 else chunks[0]
     calls, invalid = _calls(merged.tool_call_chunks, is_truncated=finish == "length")
     if not (text.strip() or calls or invalid):
@@ -52,13 +52,20 @@ def whole(chunks: Sequence[AIMessageChunk], host: str) -> AIMessage:
     )
 
 
+def paired(text: str) -> str:
+    """A text whose halves of characters, which may come in two pieces, are whole; U+FFFD for one alone."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def _calls(pieces: Sequence[Any], *, is_truncated: bool) -> tuple[list[ToolCall], list[InvalidToolCall]]:
     """Calls with unique ids; a text that is no JSON object makes an invalid call that says so."""
     calls: list[ToolCall] = []
     invalid: list[InvalidToolCall] = []
     ids: set[str] = set()
     for piece in pieces:
-        name, text = piece.get("name") or "", piece.get("args") or ""
+        name, text = piece.get("name") or "", paired(piece.get("args") or "")
         call_id = piece.get("id")
         if not call_id or call_id in ids:
             call_id = new_call_id()

@@ -14,6 +14,10 @@ View = Literal["work", "inspect"]
 `inspect`: sees files, processes and network of the machine as they are, and can change nothing."""
 
 
+WALLED = frozenset({"bubblewrap", "container"})
+"""Sandboxes whose processes have a space of their own and end with it."""
+
+
 @dataclass(frozen=True)
 class Confinement:
     """How a command is to be confined."""

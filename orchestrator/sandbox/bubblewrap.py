@@ -134,7 +134,8 @@ def _git_records(root: Path) -> list[str]:
 
 def _inspect(confinement: Confinement, limits: Limits) -> list[str]:
     root, homes = confinement.root.resolve(), own_homes()
-    options = ["--unshare-user", "--unshare-ipc", "--ro-bind", "/", "/", "--dev", "/dev"]
+    # The processes of the machine are seen in its /proc, and those of the command end with it.
+    options = ["--unshare-user", "--unshare-ipc", "--unshare-pid", "--ro-bind", "/", "/", "--dev", "/dev"]
     options += _scratch("/tmp", limits)  # noqa: S108
     options += ["--ro-bind", str(root), str(root)]
     for name in _CONTROL:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import signal
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from orchestrator.errors import ToolError
+from orchestrator.tools import strays
 
 HEAD, TAIL = 400_000, 400_000
 """Bytes that are kept of each stream's start and end."""
@@ -132,10 +134,12 @@ class Job:
     room: Room = Room()
     inherits: tuple[int, ...] = ()
     """Numbers of open files that the process keeps beside its streams."""
+    may_stray: bool = True
+    """Whether what leaves its process group outlives it, because no sandbox ends it."""
 
 
 async def run(job: Job, cancel: asyncio.Event) -> Ended:
-    """Run to the end, the time limit or the cancellation; the whole process group is gone when this returns.
+    """Run to the end, the time limit or the cancellation; all that it started is gone when this returns.
 
     Raises ToolError when it cannot be started.
     """
@@ -143,6 +147,8 @@ async def run(job: Job, cancel: asyncio.Event) -> Ended:
         return Ended(None, 0.0, "", "", BY_USER)
     started = time.monotonic()
     out, err = Stream(), Stream()
+    mark = secrets.token_hex(8)
+    known: set[strays.Process] = set()
     with contextlib.ExitStack() as stack:
         ends = [_pipe(stack, stream) for stream in (out, err)]
         try:
@@ -152,7 +158,7 @@ async def run(job: Job, cancel: asyncio.Event) -> Ended:
                 stdout=ends[0][0],
                 stderr=ends[1][0],
                 cwd=job.cwd,
-                env=environment(),
+                env={**environment(), **({strays.MARK: mark} if job.may_stray else {})},
                 start_new_session=True,
                 pass_fds=job.inherits,
             )
@@ -162,11 +168,13 @@ async def run(job: Job, cancel: asyncio.Event) -> Ended:
             for writer, _ in ends:
                 os.close(writer)
         try:
-            stopped = await _wait(process, job, cancel)
+            stopped = await _wait(process, job, cancel, known)
             # A child that was left behind holds the pipes: what is in them is read, the child is not awaited.
             _, held = await asyncio.wait([done for _, done in ends], timeout=DRAIN_SECONDS)
         finally:
             _signal(process.pid, signal.SIGKILL)
+            if job.may_stray:
+                strays.end(mark, known)
         await asyncio.wait([done for _, done in ends], timeout=DRAIN_SECONDS)
     seconds = time.monotonic() - started
     code = None if stopped else process.returncode
@@ -197,8 +205,10 @@ def _pipe(stack: contextlib.ExitStack, stream: Stream) -> tuple[int, asyncio.Fut
     return writer, done
 
 
-async def _wait(process: asyncio.subprocess.Process, job: Job, cancel: asyncio.Event) -> str:
-    """Wait for the end and say why it was stopped, if it was."""
+async def _wait(
+    process: asyncio.subprocess.Process, job: Job, cancel: asyncio.Event, known: set[strays.Process]
+) -> str:
+    """Wait for the end and say why it was stopped, if it was; what it has started by then is known then."""
     ended, cancelled = asyncio.ensure_future(process.wait()), asyncio.ensure_future(cancel.wait())
     filled = asyncio.ensure_future(_filled(job.cwd, job.room))
     try:
@@ -213,6 +223,8 @@ async def _wait(process: asyncio.subprocess.Process, job: Job, cancel: asyncio.E
         cancelled.cancel()
         filled.cancel()
         if not ended.done():
+            if job.may_stray:
+                known |= strays.descendants(process.pid)
             await _end(process.pid, ended)
 
 
