@@ -50,6 +50,9 @@ class Decoder:
         self._leaves: dict[int, Leaf] = {}
         self._nodes: dict[int, Node] = {}
         self._objects: dict[Any, BaseMessage] = {}
+        self._whole: tuple[list[Any], list[Leaf]] | None = None
+        self._again: tuple[list[Any], list[BaseMessage]] | None = None
+        """The leaves and the objects of one long list, in no dictionary yet: most reads want no more."""
 
     def fetch(self, rows: Rows, places: Iterable[Place]) -> None:
         """Take in everything that the places name; raises StorageError for what is missing or damaged."""
@@ -59,10 +62,30 @@ class Decoder:
             nodes = self._take_in(rows, todo, pieces)
             todo = set()
             for node in nodes:
-                if not all(map(self._leaves.__contains__, node.items)):
+                if not self._remembers(node):
                     todo.update(numbers_of(node))
             todo -= self._leaves.keys()
         self._join(rows, pieces)
+
+    def _remembers(self, node: Node) -> bool:
+        """Whether all that a node names is taken in; takes in what is remembered of a list as a whole."""
+        if isinstance(node, DictNode):
+            return False
+        leaves = self.caches.values.leaves(node.items)  # type: ignore[arg-type]
+        if None in leaves:
+            return all(map(self._leaves.__contains__, node.items))
+        self._unfold()
+        self._whole = node.items, leaves  # type: ignore[assignment]
+        return True
+
+    def _unfold(self) -> None:
+        """Bring what is known of whole lists where it is found by number."""
+        if self._whole is not None:
+            self._leaves.update(zip(*self._whole, strict=True))
+            self._whole = None
+        if self._again is not None:
+            self._objects.update(zip(*self._again, strict=True))
+            self._again = None
 
     def _take_in(self, rows: Rows, numbers: set[int], pieces: list[Row]) -> list[Node]:
         """Take in these elements, and what their lists and dictionaries build on; returns those."""
@@ -101,6 +124,7 @@ class Decoder:
         if None not in leaves:
             self._leaves.update(zip(listed, leaves, strict=True))  # type: ignore[arg-type]
             return set()
+        self._unfold()
         missing = set()
         nodes = self.caches.nodes.get_all(listed)
         for number, leaf, node in zip(listed, leaves, nodes, strict=True):
@@ -182,6 +206,12 @@ class Decoder:
         raise damaged("a value of unknown shape")
 
     def _items(self, items: list[int | bytes]) -> list[Any]:
+        if self._whole is not None and self._whole[0] is items and self._again is None and not self._objects:
+            again = self.caches.values.again(self._whole[1])
+            if again is not None:
+                self._again = items, again
+                return list(again)
+        self._unfold()
         objects = self._objects
         others: dict[int, Any] = {}
         if not all(map(objects.__contains__, items)):
@@ -198,6 +228,7 @@ class Decoder:
         return self.serde.loads_typed(untyped(item))  # type: ignore[arg-type]
 
     def _leaf(self, number: int) -> Any:
+        self._unfold()
         if number in self._objects:
             return self._objects[number]
         others = self._decode([number])
@@ -205,10 +236,6 @@ class Decoder:
 
     def _decode(self, numbers: list[int]) -> dict[int, Any]:
         """Make objects of elements; remembers the messages and returns the other values."""
-        again = self.caches.values.again(list(map(self._leaves.__getitem__, numbers))) if numbers else None
-        if again is not None:
-            self._objects.update(zip(numbers, again, strict=True))
-            return {}
         messages, others = self.caches.values.decode(self.serde, self._leaves, numbers)
         self._objects.update(messages)
         return others

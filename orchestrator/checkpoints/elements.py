@@ -186,8 +186,11 @@ class Pool(Generic[V]):
 
 _WORDS = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 LARGEST = 1 << 31
-_DESCRIPTOR, _HAS_CHECKSUM = 4, 4
-"""Where a frame says what it has, and the bit for a checksum."""
+DESCRIPTOR, HAS_CHECKSUM = 4, 4
+"""Where a frame says what it has, and the bit for a checksum, which older frames lack.
+
+https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.1.1.1
+"""
 
 
 def _compressor() -> zstandard.ZstdCompressor:
@@ -227,14 +230,6 @@ def unpack_with(pool: Pool[zstandard.ZstdDecompressor], frame: bytes) -> bytes:
         raise damaged(f"an element cannot be unpacked ({error})") from None
     finally:
         pool.give(decompressor)
-
-
-def is_checked(frame: bytes) -> bool:
-    """Whether unpacking compares the bytes with a checksum, as `pack` has it; older frames have none.
-
-    https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.1.1.1
-    """
-    return len(frame) > _DESCRIPTOR and bool(frame[_DESCRIPTOR] & _HAS_CHECKSUM)
 
 
 def write_number(value: int) -> bytes:

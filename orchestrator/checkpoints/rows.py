@@ -181,10 +181,12 @@ class Rows:
         """Elements in no order; missing ones are left out."""
         found: list[Row] = []
         if len(numbers) > _MANY and max(numbers) - min(numbers) < 2 * len(numbers):
-            wanted = set(numbers)
             ends = (min(numbers), max(numbers))
-            dense = self._sql("select n, kind, hash, data from ck_elements where n between ? and ?", ends)
-            return [row for row in dense if row[0] in wanted]
+            dense = self._sql(
+                "select n, kind, hash, data from ck_elements where n between ? and ?", ends
+            ).fetchall()
+            wanted = set(numbers)
+            return dense if len(dense) == len(wanted) else [row for row in dense if row[0] in wanted]
         for start in range(0, len(numbers), _MANY):
             part = numbers[start : start + _MANY]
             padded = [*part, *[-1] * (-len(part) % 50)]
