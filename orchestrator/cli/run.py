@@ -191,6 +191,13 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _end_on_signals() -> None:
+    """Until the turn listens to them itself, which is after langgraph is loaded."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
 def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None:
     """Run a request, or resume when there is none, and end the process as the run ended."""
     from orchestrator.cli.ask import approver, person_is_there  # noqa: PLC0415
@@ -222,10 +229,7 @@ def go(options: dict[str, Any], request: str | None, run_id: str | None) -> None
         _check_lost(root, run_id, goes_on=request is not None or options.get("despite_loss", True))
     fetch_before_use(chosen_model(load_settings(root), "default", os.environ, options["model"]))
     work = session.resume(run_id) if request is None else session.run(request, run=run_id)
-    # Until the turn listens to them itself, which is after langgraph is loaded.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    _end_on_signals()
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(Threads(max_workers=THREADS))
