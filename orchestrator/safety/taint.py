@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
-from pathlib import Path
 from typing import Any
 
 from orchestrator.effects import Trust
@@ -109,10 +109,7 @@ def _is_delegated(target: str, judged: Judgement, thread: Thread) -> bool:
 def _leaves_nothing(arguments: Mapping[str, Any], judged: Judgement, path: str) -> bool:
     """Whether a file tool leaves nothing of what is in a file now."""
     places = [finding.path for finding in judged.findings if finding.target == path and finding.path]
-    try:
-        before = Path(places[0]).read_text("utf-8")[:_COMPARED] if places else ""
-    except (OSError, UnicodeDecodeError):
-        return False
+    before = _start_of(places[0]) if places else ""
     if not before.strip():
         return False
     if "content" not in arguments:
@@ -120,6 +117,16 @@ def _leaves_nothing(arguments: Mapping[str, Any], judged: Judgement, path: str) 
     after = str(arguments["content"])[:_COMPARED]
     kept = {line.strip() for line in before.splitlines()} & {line.strip() for line in after.splitlines()}
     return not kept - {""} and SequenceMatcher(None, before[:2_000], after[:2_000]).ratio() < _ALIKE
+
+
+def _start_of(path: str) -> str:
+    """The start of a text file; empty for anything else."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+            start = file.read(_COMPARED) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+    except OSError:
+        return ""
+    return "" if b"\0" in start else start.decode("utf-8", "ignore")
 
 
 def _deleted(call: Call, judged: Judgement, thread: Thread) -> Iterator[str]:
