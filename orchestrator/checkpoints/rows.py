@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -61,6 +62,7 @@ class Place(NamedTuple):
     rest: bytes | str
 
 
+@lru_cache(maxsize=1024)
 def place_of(checkpoint_id: str) -> Place:
     """Where a checkpoint id is found; any text is an id, a uuid is a short one."""
     if len(checkpoint_id) == 36:
