@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 class Outcome:
-    """Set once. A fifth of what `concurrent.futures.Future` takes to make and to wait for."""
+    """Set once. At most a fifth of what `concurrent.futures.Future` takes to make and to wait for."""
 
     __slots__ = ("_error", "_is_set", "_lock", "_wakers")
 
