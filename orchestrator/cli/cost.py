@@ -16,6 +16,8 @@ from orchestrator.cli.agents import plain_when_asked, print_table
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.limits.report import By, Group, Row, Sum
 
 COLUMNS = ("calls", "tokens in", "tokens out", "cost")
@@ -64,17 +66,10 @@ def _show_everywhere(by: str, since: str | None, *, as_json: bool) -> None:
     start = "" if since is None else day_of(min(max(moment(since, time.time()), 0.0), LAST))
     rows: list[Sum] = []
     if shared_path().exists():
-        shared = open_shared(Path.cwd())
-        try:
+        with closing(open_shared(Path.cwd())) as shared:
             rows = everywhere(shared, cast("Group", by), start)
-        finally:
-            shared.close()
-    if as_json:
-        for row in rows:
-            click.echo(json.dumps({by: row.name, **asdict(row), "usd": str(row.usd)}))
-        return
-    if not rows:
-        click.echo("nothing was used yet", err=True)
+    if as_json or not rows:
+        _show_plainly(rows, by, "nothing was used yet", as_json=as_json)
         return
     print_table(
         (by, "calls", "tokens", "cost"),
@@ -94,15 +89,19 @@ def _show_here(by: str, since: str | None, *, as_json: bool) -> None:
     if state_path(root).exists():
         with opened_state(root) as connection:
             rows = spending(connection, cast("By", by), start)
-    if as_json:
-        for row in rows:
-            click.echo(json.dumps({by: row.name, **asdict(row), "usd": str(row.usd)}))
-        return
-    if not rows:
-        click.echo("nothing was used here yet", err=True)
+    if as_json or not rows:
+        _show_plainly(rows, by, "nothing was used here yet", as_json=as_json)
         return
     print_table((by, *COLUMNS), [_cells(row) for row in rows])
     _print_sum(rows)
+
+
+def _show_plainly(rows: Sequence[Row | Sum], by: str, nothing: str, *, as_json: bool) -> None:
+    """JSON lines, or the word that there is `nothing`."""
+    if not as_json:
+        click.echo(nothing, err=True)
+    for row in rows:
+        click.echo(json.dumps({by: row.name, **asdict(row), "usd": str(row.usd)}))
 
 
 def _cells(row: Row) -> list[str]:
