@@ -176,6 +176,8 @@ def test_a_message_changed_after_it_was_read_is_not_handed_out(tmp_path: Path, w
         del said
         assert values(saver)["messages"] == talk(80)
         assert not any(message.__pydantic_extra__ for message in values(saver)["messages"])
+        ids = [id(message) for message in values(saver)["messages"]]
+        assert [id(message) for message in values(saver)["messages"]] == ids, "one that was changed is let go"
 
 
 def test_an_outcome_reaches_threads_and_loops() -> None:

@@ -305,8 +305,8 @@ class Values:
 
 
 def _seen_as(leaf: Leaf, item: Any, fields: Any) -> Seen:
-    """Remember a new object of a leaf: in the leaf, unless the one before is still in use."""
-    if leaf.item is None or getrefcount(leaf.item) < OURS:
+    """Remember a new object of a leaf: in the leaf, unless others than `decode` hold the one before."""
+    if leaf.item is None or getrefcount(leaf.item) <= OURS:
         leaf.item, leaf.fields = item, fields
         return leaf
     return Seen(item, fields, leaf.element)
