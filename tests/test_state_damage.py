@@ -84,6 +84,8 @@ def test_calls_that_an_older_copy_does_not_know_are_named(desk: Desk, tmp_path: 
     for path in state_path(desk.root).parent.glob("state.db*"):
         path.unlink()
     (tmp_path / "copy.db").rename(state_path(desk.root))
+    log = state_path(desk.root).parent / "logs" / f"{run}.jsonl"
+    log.rename(log.with_name(f"{run}.1.jsonl"))  # full, and put aside
     with desk.model([]):
         refused = desk.orc("resume")
     assert refused.code == 2

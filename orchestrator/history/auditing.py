@@ -63,9 +63,10 @@ def lost_calls(connection: sqlite3.Connection, root: Path, run: str) -> list[str
     next is then asked as if they had not been made.
     """
     last = connection.execute("select ifnull(max(at), 0) from events where run=?", (run,)).fetchone()[0]
-    path = root / FOLDER / "logs" / f"{run}.jsonl"
+    # Every resume asks this, so what cannot be the answer is not read, and not parsed.
+    logs = [path for path in _logs(root, run) if path.stat().st_mtime > last - 1]
     found = []
-    for line in _lines(path) if path.is_file() else ():
+    for line in (line for path in logs for line in _lines(path) if '"tool_intent"' in line):
         try:
             event = Event(**json.loads(line))
         except (ValueError, TypeError):
