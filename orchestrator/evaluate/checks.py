@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.evaluate.folders import contents
 from orchestrator.evaluate.suite import AnswerCheck, Case, Check, FileCheck, FilesCheck, Never, RunCheck
-from orchestrator.sandbox import Confinement, Sandbox, View
+from orchestrator.sandbox import Confinement, Sandbox, View, needs_keeper
 from orchestrator.storage import FOLDER
 from orchestrator.tools.process import Ended, Job, run, shell
 
@@ -157,7 +157,8 @@ async def _answer_from(command: str, end: End) -> str:
 
 async def _ran(command: str, root: Path, view: View, sandbox: Sandbox) -> Ended:
     argv = sandbox.wrap([shell(), "-c", command], Confinement(root=root, cwd=root, view=view))
-    return await run(Job(argv, root, COMMAND_SECONDS), asyncio.Event())
+    job = Job(argv, root, COMMAND_SECONDS, is_kept=needs_keeper(sandbox))
+    return await run(job, asyncio.Event())
 
 
 def _short(text: str, limit: int = 120) -> str:

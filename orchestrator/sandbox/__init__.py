@@ -5,6 +5,7 @@ A sandbox turns an argument vector into one that runs confined; it starts nothin
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -30,6 +31,11 @@ class Confinement:
     """Whether a `work` command may change `.git/hooks` and `.git/config`, because a person said so."""
     gate: int | None = None
     """Number of an inherited socket on which a `work` command's listener is handed out; see `gate`."""
+
+
+def needs_keeper(sandbox: Sandbox) -> bool:
+    """Whether what a command starts could outlive it there, so that a keeper has to end it: see `keeper`."""
+    return sys.platform == "linux" and sandbox.name not in WALLED
 
 
 def no_way(sandbox: str) -> str:

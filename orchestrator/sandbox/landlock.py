@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import json
 import os
 import shutil
 import sys
@@ -22,12 +21,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.sandbox import Confinement, seccomp
+from orchestrator.sandbox import Confinement, confined, seccomp
 from orchestrator.sandbox.places import SECRET_NAME, Limits, hidden_from, homes, tool_folders
 
 LEAST = 6
 """Version of Landlock that keeps signals inside; before, a command could kill what is outside."""
-_CONFINED = Path(__file__).with_name("confined.py")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _UNSEEN = ("/tmp", "/var/tmp", "/dev", "/run", "/boot", "/lost+found")  # noqa: S108
 _AF_UNIX = 1
@@ -59,8 +57,8 @@ class Landlock:
 
     def wrap(self, argv: list[str], confinement: Confinement) -> list[str]:
         """The argument vector that runs `argv` confined."""
-        plan = json.dumps(self._plan(confinement), separators=(",", ":"))
-        return [sys.executable, "-I", "-S", str(_CONFINED), plan, *argv]
+        plan = confined.packed(self._plan(confinement))
+        return [sys.executable, "-I", "-S", confined.__file__, plan, *argv]
 
     def _plan(self, confinement: Confinement) -> dict[str, Any]:
         root, works = confinement.root.resolve(), confinement.view == "work"

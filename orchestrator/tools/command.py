@@ -14,7 +14,7 @@ from pydantic import Field
 
 from orchestrator.effects import Effects, Trust
 from orchestrator.errors import ToolError
-from orchestrator.sandbox import WALLED, Confinement, View
+from orchestrator.sandbox import Confinement, View, needs_keeper
 from orchestrator.sandbox.records import Kept
 from orchestrator.tools.base import Arguments, Tool, ToolContext
 from orchestrator.tools.paths import opened
@@ -119,7 +119,7 @@ async def _run(job: Job, confinement: Confinement, context: ToolContext) -> tupl
 async def _reaching(job: Job, confinement: Confinement, context: ToolContext) -> tuple[Ended, str]:
     """Run a job confined, with a way to the hosts that are granted, and say what it was refused."""
     sandbox, gate = context.sandbox, context.gate
-    job = replace(job, may_stray=sandbox.name not in WALLED)
+    job = replace(job, is_kept=needs_keeper(sandbox))
     if gate is None or confinement.view != "work" or not sandbox.has_gate:
         return await run(replace(job, argv=sandbox.wrap(job.argv, confinement)), context.cancel), ""
     proxy = Proxy(gate)

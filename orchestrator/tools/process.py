@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from orchestrator.errors import ToolError
+from orchestrator.sandbox import keeper
 from orchestrator.tools import strays
 
 HEAD, TAIL = 400_000, 400_000
@@ -24,6 +25,8 @@ HEAD, TAIL = 400_000, 400_000
 GRACE_SECONDS = 0.8
 """Between the polite signal and the other one: a person who stops a run has the prompt within 2 s."""
 DRAIN_SECONDS = 0.4
+KEEPER_SECONDS = 0.6
+"""For a keeper to see what it killed gone."""
 BY_USER = "by the user"
 DISK = "because it was filling the disk"
 _KEPT = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -134,8 +137,8 @@ class Job:
     room: Room = Room()
     inherits: tuple[int, ...] = ()
     """Numbers of open files that the process keeps beside its streams."""
-    may_stray: bool = True
-    """Whether what leaves its process group outlives it, because no sandbox ends it."""
+    is_kept: bool = sys.platform == "linux"
+    """Whether a keeper sees its processes gone, because no sandbox does: see `sandbox.keeper`."""
 
 
 async def run(job: Job, cancel: asyncio.Event) -> Ended:
@@ -146,22 +149,13 @@ async def run(job: Job, cancel: asyncio.Event) -> Ended:
     if cancel.is_set():
         return Ended(None, 0.0, "", "", BY_USER)
     started = time.monotonic()
-    out, err = Stream(), Stream()
+    out, err, told = Stream(), Stream(), Stream()
     mark = secrets.token_hex(8)
     known: set[strays.Process] = set()
     with contextlib.ExitStack() as stack:
-        ends = [_pipe(stack, stream) for stream in (out, err)]
+        ends = [_pipe(stack, stream) for stream in (out, err, told)]
         try:
-            process = await asyncio.create_subprocess_exec(
-                *job.argv,
-                stdin=job.stdin or asyncio.subprocess.DEVNULL,
-                stdout=ends[0][0],
-                stderr=ends[1][0],
-                cwd=job.cwd,
-                env={**environment(), **({strays.MARK: mark} if job.may_stray else {})},
-                start_new_session=True,
-                pass_fds=job.inherits,
-            )
+            process = await _started(job, [writer for writer, _ in ends], mark)
         except OSError as error:
             raise ToolError(f"the command could not be started: {error.strerror or error}") from None
         finally:
@@ -172,13 +166,34 @@ async def run(job: Job, cancel: asyncio.Event) -> Ended:
             # A child that was left behind holds the pipes: what is in them is read, the child is not awaited.
             _, held = await asyncio.wait([done for _, done in ends], timeout=DRAIN_SECONDS)
         finally:
-            _signal(process.pid, signal.SIGKILL)
-            if job.may_stray:
+            if not job.is_kept:
+                _signal(process.pid, signal.SIGKILL)
+            elif process.returncode is not None and not told.total:
+                # The keeper was killed itself, which no sandbox hinders.
                 strays.end(mark, known)
         await asyncio.wait([done for _, done in ends], timeout=DRAIN_SECONDS)
     seconds = time.monotonic() - started
     code = None if stopped else process.returncode
-    return Ended(code, seconds, out.text(), err.text(), stopped, bool(held) and not stopped)
+    has_left = bool(held) or told.text() == keeper.CLEANED.decode()
+    return Ended(code, seconds, out.text(), err.text(), stopped, has_left and not stopped)
+
+
+async def _started(job: Job, writers: list[int], mark: str) -> asyncio.subprocess.Process:
+    out, err, told = writers
+    argv, inherits, marked = job.argv, job.inherits, {}
+    if job.is_kept:
+        argv, inherits = keeper.kept(argv, told, GRACE_SECONDS, DRAIN_SECONDS), (*inherits, told)
+        marked = {strays.MARK: mark}
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=job.stdin or asyncio.subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        cwd=job.cwd,
+        env={**environment(), **marked},
+        start_new_session=True,
+        pass_fds=inherits,
+    )
 
 
 def _pipe(stack: contextlib.ExitStack, stream: Stream) -> tuple[int, asyncio.Future[None]]:
@@ -223,9 +238,9 @@ async def _wait(
         cancelled.cancel()
         filled.cancel()
         if not ended.done():
-            if job.may_stray:
+            if job.is_kept:
                 known |= strays.descendants(process.pid)
-            await _end(process.pid, ended)
+            await _end(process.pid, ended, KEEPER_SECONDS if job.is_kept else 0.0)
 
 
 async def _filled(folder: Path, room: Room) -> None:
@@ -241,12 +256,16 @@ async def _filled(folder: Path, room: Room) -> None:
                 return
 
 
-async def _end(group: int, ended: asyncio.Future[int]) -> None:
-    """Ask the whole group to end, then make it."""
+async def _end(group: int, ended: asyncio.Future[int], keeper_seconds: float) -> None:
+    """Ask the whole group to end, then make it; a keeper does both to what it keeps."""
     try:
         _signal(group, signal.SIGTERM)
-        await asyncio.wait({ended}, timeout=GRACE_SECONDS)
+        await asyncio.wait({ended}, timeout=GRACE_SECONDS + keeper_seconds)
     finally:
+        if keeper_seconds and not ended.done():
+            # Should this be cancelled once more, the keeper goes on by itself.
+            _signal(group, signal.SIGUSR1)
+            await asyncio.wait({ended}, timeout=keeper_seconds)
         _signal(group, signal.SIGKILL)
         await ended
 

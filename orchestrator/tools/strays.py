@@ -1,7 +1,8 @@
 """Processes that a command put out of its process group, where no sandbox ends them with it.
 
-They are found as its descendants while it lives, and by a mark in their environment afterwards. Only Linux
-tells; one that forks twice with an empty environment is not found.
+A keeper ends them (see `sandbox.keeper`); this is for when a command has killed its keeper. They are found
+as its descendants while it lives, and by a mark in their environment afterwards. Only Linux tells; one that
+forks twice with an empty environment is then not found.
 """
 
 from __future__ import annotations

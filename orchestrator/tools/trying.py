@@ -13,7 +13,7 @@ from pydantic import Field
 
 from orchestrator.effects import Effects, Trust
 from orchestrator.errors import ToolError
-from orchestrator.sandbox import Confinement
+from orchestrator.sandbox import Confinement, needs_keeper
 from orchestrator.tools import mutants
 from orchestrator.tools.base import Arguments, Tool, ToolContext
 from orchestrator.tools.command import python_here, report
@@ -44,7 +44,8 @@ async def try_changes(arguments: TryChangesArguments, context: ToolContext) -> s
     program = f"{_program()}\n\nmain({words!r}, {arguments.paths!r})\n"
     job = Job([python, "-c", program], context.root, SECONDS)
     confinement = Confinement(root=context.root, cwd=context.root, view="inspect")
-    ended = await run(replace(job, argv=context.sandbox.wrap(job.argv, confinement)), context.cancel)
+    argv = context.sandbox.wrap(job.argv, confinement)
+    ended = await run(replace(job, argv=argv, is_kept=needs_keeper(context.sandbox)), context.cancel)
     return report(ended, context, TRY_CHANGES.name)
 
 
