@@ -226,7 +226,7 @@ def test_a_full_folder_is_deleted_only_when_that_was_said(tmp_path: Path) -> Non
 
 
 def test_wrong_arguments_name_the_right_ones(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=r"Use: read_file\(path, offset\?, limit\?\)"):
+    with pytest.raises(ToolError, match=r"Use: read_file\(path, offset\?, limit\?, column\?\)"):
         use("read_file", tmp_path, file="a")
 
 

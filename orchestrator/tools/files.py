@@ -8,7 +8,6 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import Field
 
@@ -16,6 +15,7 @@ from orchestrator.effects import Effects, Trust
 from orchestrator.errors import ToolError
 from orchestrator.llm.tokens import tokens
 from orchestrator.tools.base import Arguments, Tool, ToolContext
+from orchestrator.tools.lines import CHUNK, next_line, passed
 from orchestrator.tools.paths import kind, opened
 from orchestrator.tools.results import SCHEME, opened_result
 from orchestrator.tools.walk import Entry, counted, missing, size, walk
@@ -25,8 +25,6 @@ PAGE_SHARE = 0.85
 """Of the tool's budget, so that a page ends at a line and names the next offset."""
 PAGE_TOKENS = 5_000
 COUNT_SECONDS = 3.0
-CHUNK = 1 << 20
-CARRIAGE = "\r"
 
 MAGIC = {
     b"\x7fELF": "an ELF program",
@@ -56,6 +54,7 @@ class ReadFileArguments(Arguments):
     path: str = Field(description="file, relative to the workspace")
     offset: int = Field(default=1, ge=1, description="first line, counted from 1")
     limit: int = Field(default=400, ge=1, le=5000, description="number of lines")
+    column: int = Field(default=1, ge=1, description="first character of that line, to go on in a long one")
 
 
 async def read_file(arguments: ReadFileArguments, context: ToolContext) -> str:
@@ -97,45 +96,41 @@ def _read(root: Path, wanted: ReadFileArguments, budget: int) -> str:
 def _page(fd: int, name: str, total_bytes: int, wanted: ReadFileArguments, budget: int) -> str:
     """Read one page as a stream; the file is never held whole, even when it is one line."""
     shown: list[str] = []
-    used, number, is_full = 0, 0, False
+    used, number, is_full, inside = 0, 0, False, ""
     with os.fdopen(fd, "rb", buffering=CHUNK, closefd=False) as stream:
-        while line := _next_line(stream):
-            text, is_cut, length = line
+        while number + 1 < wanted.offset and passed(stream):
             number += 1
-            if number < wanted.offset:
-                continue
-            note = f" [… cut, the line has {length:,} bytes]" if is_cut else ""
-            row = f"{number}| {text.removesuffix(CARRIAGE)}{note}"
-            used += tokens(row)
+        while line := next_line(stream, *_part(wanted, budget, is_first=not shown)):
+            number += 1
+            used += tokens(row := line.row(number))
             if len(shown) >= wanted.limit or (shown and used > budget):
                 is_full = True
                 break
             shown.append(row)
+            if line.column > 1 and line.is_cut:
+                inside, is_full = f", characters {line.column:,}–{line.next - 1:,}", True  # noqa: RUF001
+                inside += f"; go on with offset={number}, column={line.next}"
+                break
         rest = _count_lines(fd, stream.tell(), total_bytes) if is_full else (0, True)
     total, is_exact = number + rest[0], rest[1]
     if not shown:
         raise ToolError(f"{name} has {counted(total, 'line')}; offset {wanted.offset} is past its end")
     last = wanted.offset + len(shown) - 1
     of = f"{total:,}" if is_exact else f"about {total:,}"
-    more = f"; go on with offset={last + 1}" if last < total else ""
+    more = inside or (f"; go on with offset={last + 1}" if last < total else "")
     lines = "line" if wanted.offset == last else "lines"
     span = f"{wanted.offset}" if wanted.offset == last else f"{wanted.offset}–{last}"  # noqa: RUF001
     return f"{name}: {lines} {span} of {of}{more}\n" + "\n".join(shown)
 
 
-def _next_line(stream: BinaryIO) -> tuple[str, bool, int] | None:
-    """The next line's visible start, whether it was cut, and its length in bytes; None at the end."""
-    most = LINE_CHARACTERS * 4
-    first = stream.readline(most)
-    if not first:
-        return None
-    length, goes_on = len(first), len(first) == most and not first.endswith(b"\n")
-    while goes_on:
-        piece = stream.readline(CHUNK)
-        length += len(piece)
-        goes_on = len(piece) == CHUNK and not piece.endswith(b"\n")
-    text = first.decode("utf-8", "replace").replace("\0", "\ufffd").rstrip("\n")
-    return text[:LINE_CHARACTERS], len(text) > LINE_CHARACTERS or length > len(first), length
+def _part(wanted: ReadFileArguments, budget: int, *, is_first: bool) -> tuple[int, int, int]:
+    """Which part of the next line is shown: its first character, most characters, most tokens.
+
+    A line that is read on in has the page for itself.
+    """
+    if is_first and wanted.column > 1:
+        return wanted.column, budget * 8, budget
+    return 1, LINE_CHARACTERS, budget
 
 
 def _count_lines(fd: int, offset: int, total_bytes: int) -> tuple[int, bool]:

@@ -43,15 +43,20 @@ def shaped(text: str, budget: int, folder: Path | None) -> str:
     needed = tokens(text)
     if needed <= budget:
         return text
-    where = ""
+    kept = ""
     if folder is not None and needed > budget * BARELY:
-        where = f"; the whole result is {_keep(text, folder)}, which read_file pages through with offset="
+        # Places in the file are those in the text only when both have their secrets taken out.
+        text = redact(text, secrets_of(os.environ))
+        kept = _keep(text, folder)
     share = len(text) * max(budget - 40, 20) // needed
-    return cut(text, share, where)
+    return cut(text, share, kept)
 
 
-def cut(text: str, room: int, where: str = "") -> str:
-    """Head and tail of a text, about `room` characters, with what was cut in lines and bytes between them."""
+def cut(text: str, room: int, kept: str = "") -> str:
+    """Head and tail of a text, about `room` characters, with what was cut in lines and bytes between them.
+
+    `kept` says where the whole is, and the cut then says how read_file goes on there.
+    """
     if len(text) <= room:
         return text
     first = _between(text, room * 2 // 3, -1)
@@ -59,7 +64,16 @@ def cut(text: str, room: int, where: str = "") -> str:
     gone = text[first:last]
     count, size = gone.count("\n") + 1, len(gone.encode("utf-8", "replace"))
     lines = "1 line" if count == 1 else f"{count:,} lines"
+    where = f"; the whole result is {kept}, which read_file shows from here with {place(text, first)}"
+    where = where if kept else ""
     return f"{text[:first].rstrip()}\n[… {lines}, {size:,} bytes cut{where} …]\n{text[last:]}"
+
+
+def place(text: str, position: int) -> str:
+    """A place in a text as arguments of read_file."""
+    column = position - text.rfind("\n", 0, position)
+    line = f"offset={text.count(chr(10), 0, position) + 1}"
+    return line if column == 1 else f"{line}, column={column}"
 
 
 def _between(text: str, position: int, step: int) -> int:
@@ -69,8 +83,11 @@ def _between(text: str, position: int, step: int) -> int:
         if step < 0
         else text.find("\n", position, position + NEAR) + 1
     )
-    if near:
-        return near
+    return near or whole(text, position, step)
+
+
+def whole(text: str, position: int, step: int = -1) -> int:
+    """The nearest place in a direction that breaks no character."""
     while 0 < position < len(text) and _joins(text, position):
         position += step
     return position
@@ -87,9 +104,8 @@ def _joins(text: str, position: int) -> bool:
 
 
 def _keep(text: str, folder: Path) -> str:
-    """Store a text without its secrets; returns the name that read_file takes."""
-    data = redact(text, secrets_of(os.environ)).encode("utf-8", "replace")[:LARGEST_FILE]
-    data = data.decode("utf-8", "ignore").encode()
+    """Store a text; returns the name that read_file takes."""
+    data = text.encode("utf-8", "replace")[:LARGEST_FILE].decode("utf-8", "ignore").encode()
     name = hashlib.sha256(data).hexdigest()[:16]
     path = folder / f"{name}.txt"
     if not path.exists():

@@ -42,7 +42,8 @@ class SearchFilesArguments(Arguments):
 class Hits:
     """What a search found."""
 
-    rows: list[tuple[str, int, str]] = field(default_factory=list)
+    rows: list[tuple[str, int, int, str]] = field(default_factory=list)
+    """Path, number, column of what is shown (0 for a whole line), text."""
     total: dict[str, Any] | None = None
     """Counts of the whole search; None when it was stopped before its end."""
 
@@ -115,11 +116,13 @@ async def _collect(process: asyncio.subprocess.Process, request: bytes, hits: Hi
         if isinstance(item, dict):
             hits.total = item
         else:
-            hits.rows.append((item[0], item[1], item[2]))
+            hits.rows.append((item[0], item[1], item[2], item[3]))
 
 
 def _text(hits: Hits, base: str, wanted: SearchFilesArguments) -> str:
-    rows = [f"{_joined(base, path)}:{number}: {line}" for path, number, line in hits.rows]
+    rows = [
+        f"{_joined(base, path)}:{_place(number, column)}: {line}" for path, number, column, line in hits.rows
+    ]
     if hits.total is None:
         advice = "use a simpler pattern or a narrower path"
         head = f"stopped after {SECONDS:g} s; {advice}. Found so far: {len(rows)}"
@@ -131,6 +134,10 @@ def _text(hits: Hits, base: str, wanted: SearchFilesArguments) -> str:
     more = f"; the first {len(rows)} are shown" if hits.total["matches"] > len(rows) else ""
     head = f"{counted(hits.total['matches'], 'match')} in {counted(hits.total['files'], 'file')}{more}{note}"
     return "\n".join([head, *rows])
+
+
+def _place(line: int, column: int) -> str:
+    return f"{line} [column={column}]" if column else f"{line}"
 
 
 def _joined(base: str, path: str) -> str:
