@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from orchestrator import quiet
 from orchestrator.errors import Interrupted, OrcError, TimedOut
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -70,6 +71,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             raise Interrupted("stopped") from None
+        finally:
+            quiet.ends()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
@@ -92,6 +95,7 @@ Examples:
 @click.version_option(package_name="orc-orchestrator", prog_name="orc")
 def orc() -> None:
     """A multi-agent orchestrator: routed, planned, guarded, checkpointed."""
+    quiet.works()
 
 
 def main(argv: list[str] | None = None) -> Any:
