@@ -136,16 +136,19 @@ SLOW_IMPORT = """
 import pathlib, sys, time
 class Slow:
     def find_spec(self, name, *_):
-        if name == "langgraph":
+        if name == "LIBRARY":
             pathlib.Path("marker").touch()
             time.sleep(600)
 sys.meta_path.insert(0, Slow())
 """
 
 
+@pytest.mark.parametrize("library", ["langgraph", "openai"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_library_that_is_slow_to_load_holds_nobody_up(desk: Desk, number: signal.Signals) -> None:
-    desk.write("slow/sitecustomize.py", SLOW_IMPORT)
+def test_a_library_that_is_slow_to_load_holds_nobody_up(
+    desk: Desk, number: signal.Signals, library: str
+) -> None:
+    desk.write("slow/sitecustomize.py", SLOW_IMPORT.replace("LIBRARY", library))
     with desk.model([Call("list_files"), Say("nothing here")]):
         process = desk.start("run", "@coder list", PYTHONPATH="slow")
         wait_for(desk.root / "marker")

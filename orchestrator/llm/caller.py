@@ -7,6 +7,7 @@ limits. It knows nothing of tools or schemas: a question carries its options rea
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import time
 from collections.abc import Callable
@@ -199,6 +200,8 @@ class Caller:
         return Endpoint(_with_version(started.base_url), started.api_key)
 
     async def _connect(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> Line:
+        # Loading the SDK takes a second or more, in which Ctrl-C and other runs would wait.
+        await asyncio.to_thread(importlib.import_module, "orchestrator.llm.client")
         from orchestrator.llm.client import connect, model_names  # noqa: PLC0415
         from orchestrator.llm.wire import Wire  # noqa: PLC0415
 
