@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,7 +244,8 @@ class _Builder:
             if not isinstance(event, yaml.ScalarEvent):
                 raise self._fatal(event, "a key must be a plain text")
             self._count(event, 1)
-            key = event.value
+            # Runs that read the same files then hold the same keys.
+            key = sys.intern(event.value)
             if key == "<<" and event.implicit[0]:
                 raise self._fatal(event, "merge keys (<<) are not supported; write the keys out")
             mark = _start(event)

@@ -9,6 +9,7 @@ import asyncio
 import importlib.util
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -179,8 +180,23 @@ def ending(used: Context) -> Callable[..., Awaitable[None]]:
 
 
 def graph(root: Path, agents: Mapping[str, Agent], saver: BaseCheckpointSaver[str] | None) -> Any:
-    """Compile the main graph for these agents."""
-    return graph_file(root, "main").build(agents, graph_file(root, "specialist").build(), saver)
+    """The main graph for these agents, compiled.
+
+    The built-in one depends on nothing but their names, so runs share its wiring: for each of them it would
+    be some 80 KB. A workspace's own may depend on anything.
+    """
+    main, part = graph_file(root, "main"), graph_file(root, "specialist")
+    builtin = builtin_folder("graphs")
+    if {Path(str(each.__file__)).parent for each in (main, part)} != {builtin}:
+        return main.build(agents, part.build(), saver)
+    own = copy(_shared(main, part, tuple(agents)))
+    own.checkpointer = saver
+    return own
+
+
+@lru_cache(maxsize=8)
+def _shared(main: ModuleType, part: ModuleType, names: tuple[str, ...]) -> Any:
+    return main.build(names, part.build(), None)
 
 
 def graph_file(root: Path, name: str) -> ModuleType:
