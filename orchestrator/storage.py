@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from orchestrator.errors import StorageError
-from orchestrator.tables import migrate_approvals, migrate_budgets, migrate_spending
+from orchestrator.tables import migrate_approvals, migrate_budgets, migrate_indexes, migrate_spending
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -177,6 +177,7 @@ MIGRATIONS: list[Callable[[Database], None]] = [
     _fourth,
     migrate_approvals,
     migrate_spending,
+    migrate_indexes,
 ]
 
 

@@ -26,6 +26,8 @@ class Operation(Protocol):
     alone: bool
     """Whether nothing else may go into its transaction."""
     done: Outcome
+    queued: float
+    """Since when it waits for somebody else's commit; 0 where somebody waits for it."""
 
     def prepare(self, caches: Caches) -> None:
         """Encode the values, again if need be."""
@@ -46,6 +48,7 @@ class PutCheckpoint:
         self.caches: Caches | None = None
         self.alone = False
         self.done = Outcome()
+        self.queued = 0.0
 
     def prepare(self, caches: Caches) -> None:
         dumps, encode = self.serde.dumps_typed, caches.values.encode
@@ -101,6 +104,7 @@ class PutWrites:
         self.caches: Caches | None = None
         self.alone = False
         self.done = Outcome()
+        self.queued = 0.0
 
     def prepare(self, caches: Caches) -> None:
         encode = caches.values.encode
@@ -149,6 +153,7 @@ class Change:
         self.caches: Caches | None = None
         self.alone = True
         self.done = Outcome()
+        self.queued = 0.0
 
     def prepare(self, caches: Caches) -> None:
         self.caches = caches

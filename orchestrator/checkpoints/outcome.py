@@ -17,7 +17,7 @@ class Outcome:
         self._is_set = False
         self._error: Exception | None = None
         self._lock = threading.Lock()
-        """Held until the outcome is set, by whoever waits for a moment afterwards."""
+        """Held until the outcome is set, and by whoever waits for a moment afterwards."""
         self._lock.acquire()
         self._wakers: list[Callable[[], None]] = []
 
@@ -36,17 +36,14 @@ class Outcome:
 
     def result(self) -> None:
         """Wait until it is set, and raise the error with which the operation ended, if any."""
-        self.wait()
+        if not self._is_set:
+            with self._lock:
+                pass
         if self._error is not None:
             raise self._error
 
-    def wait(self, seconds: float = -1) -> None:
-        """Wait until it is set, or the time is over; without a time, for as long as it takes."""
-        if not self._is_set and self._lock.acquire(timeout=seconds):
-            self._lock.release()
-
-    async def settle(self, seconds: float | None = None) -> None:
-        """The same in an event loop. Cancelling the wait does not cancel the operation."""
+    async def settle(self) -> None:
+        """Wait in an event loop until it is set. Cancelling the wait does not cancel the operation."""
         if self.is_set():
             return
         loop = asyncio.get_running_loop()
@@ -66,12 +63,7 @@ class Outcome:
         self._wakers.append(wake_soon)
         if self.is_set():
             self._wake()
-        timer = loop.call_later(seconds, wake) if seconds is not None else None
-        try:
-            await waiter
-        finally:
-            if timer is not None:
-                timer.cancel()
+        await waiter
 
     def _wake(self) -> None:
         """Both who sets and who comes late call this, so nobody is forgotten."""

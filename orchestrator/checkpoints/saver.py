@@ -38,11 +38,16 @@ Levels: TypeAlias = list[tuple[str, int | None]]
 Full: TypeAlias = tuple[CheckpointTuple, list[Write]]
 
 
+_OF_GRAPH = "__pregel_runtime"
+"""What LangGraph adds to the config of a graph that runs."""
+
+
 class Checkpointer(BaseCheckpointSaver[str]):
     """Keeps every step of every thread in one SQLite file.
 
     All methods may be called from any thread and any event loop. What `put` or `put_writes` returned
-    from survives the end of the process. Errors of the file are StorageError.
+    from survives the end of the process; writes of a running graph, which it does not wait for, 20 ms later.
+    Errors of the file are StorageError.
     """
 
     def __init__(self, path: str | Path, *, serde: SerializerProtocol | None = None) -> None:
@@ -165,16 +170,25 @@ class Checkpointer(BaseCheckpointSaver[str]):
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Store pending writes of a task; they are committed when this returns."""
+        """Store pending writes of a task; they are committed when this returns.
+
+        Those that a running graph makes and does not wait for are committed within 20 ms.
+        """
         if writes:
-            self._writer.put(self._writes(config, writes, (task_id, task_path)), linger=True)
+            operation = self._writes(config, writes, (task_id, task_path))
+            (self._writer.leave if _is_left(config, writes) else self._writer.put)(operation)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """The same."""
-        if writes:
-            await self._writer.aput(self._writes(config, writes, (task_id, task_path)), linger=True)
+        if not writes:
+            return
+        operation = self._writes(config, writes, (task_id, task_path))
+        if _is_left(config, writes):
+            self._writer.leave(operation)
+        else:
+            await self._writer.aput(operation)
 
     def _checkpoint(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
@@ -335,6 +349,12 @@ def _deleting(names: Sequence[str]) -> Change:
 def _address(config: RunnableConfig) -> tuple[str, str]:
     configurable = config["configurable"]
     return str(configurable["thread_id"]), str(configurable.get("checkpoint_ns") or "")
+
+
+def _is_left(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> bool:
+    """Whether a graph that goes on made them: an error or an interrupt may be the last that it writes."""
+    is_running = _OF_GRAPH in config["configurable"]
+    return is_running and not any(channel in WRITES_IDX_MAP for channel, _ in writes)
 
 
 def _stored(config: RunnableConfig, checkpoint: Checkpoint) -> RunnableConfig:

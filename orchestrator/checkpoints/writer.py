@@ -1,8 +1,8 @@
 """The queue of changes and their commits: one commit takes everything that waits.
 
-Whoever needs a commit makes it, in its own thread, and takes the others' changes along; there is no
-background thread that could be starved. Pending writes wait a moment for the checkpoint that follows
-them, so a superstep is one commit: 2 ms where others wait too, as tasks side by side do, 20 ms alone.
+Whoever needs a commit makes it, in its own thread, and takes the others' changes along. Pending writes of
+a running graph, which nobody waits for, are left to the checkpoint that follows them, so a superstep is one
+commit; a `Watchman` commits those that nothing followed within 20 ms.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import random
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from orchestrator.checkpoints import lineage
 from orchestrator.checkpoints.caches import Memory
@@ -21,11 +22,9 @@ from orchestrator.checkpoints.ink import Ends, Ink
 from orchestrator.checkpoints.operations import Operation
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.checkpoints.store import WAIT_SECONDS, Busy, Storage
+from orchestrator.checkpoints.watchman import Watchman
 from orchestrator.errors import StorageError
 
-LINGER_SECONDS = 0.002
-ALONE_SECONDS = 0.018
-"""How much longer a write waits with which nothing else waits: on a busy machine 2 ms is often too short."""
 _THREADS = 1 << 12
 
 
@@ -43,24 +42,36 @@ class Writer:
         """The last steps of threads."""
         self._ends: Ends | None = None
         """Of the last transaction, while no other connection had one."""
+        self._watchman = Watchman(self)
+        self._owed: dict[str, Exception] = {}
+        """By thread, why a change that nobody waited for could not be stored."""
+
+    def leave(self, operation: Operation) -> None:
+        """Let the next commit take a change along, some 20 ms from now at the latest.
+
+        When its values cannot be stored, the next change of its thread raises why.
+        """
+        operation.queued = time.monotonic()
+        # The work is left too: two threads at it get in each other's way.
+        self._enqueue(operation, is_ready=False)
+        self._watchman.call()
+
+    def queued(self) -> float | None:
+        """Since when the oldest change waits that nobody commits."""
+        return min((one.queued for one in list(self._queue) if one.queued), default=None)
+
+    def commit_left(self) -> None:
+        """Commit what waits, unless another one is at it; raises Busy then."""
+        self._commit(wait=False)
 
     # From threads.
 
-    def put(self, operation: Operation, *, linger: bool = False) -> None:
-        """Commit; with `linger`, wait a moment for somebody else's commit. Raises StorageError."""
-        # Who lingers leaves the work to whoever commits: two threads at it get in each other's way.
-        self._enqueue(operation, is_ready=not linger)
-        if linger:
-            operation.done.wait(LINGER_SECONDS)
-            if self._is_alone(operation):
-                operation.done.wait(ALONE_SECONDS)
-        if not operation.done.is_set():
-            try:
-                self.flush(operation)
-            except StorageError:
-                self._withdraw(operation)
-                raise
-        operation.done.result()
+    def put(self, operation: Operation) -> None:
+        """Commit; raises StorageError."""
+        with self._answering(operation):
+            self._enqueue(operation)
+            self.flush(operation)
+            operation.done.result()
 
     def flush(self, only: Operation | None = None) -> None:
         """Commit everything that waits, or until one operation is done; errors go to who waits for each.
@@ -72,29 +83,22 @@ class Writer:
 
     # From event loops.
 
-    async def aput(self, operation: Operation, *, linger: bool = False) -> None:
+    async def aput(self, operation: Operation) -> None:
         """The same; the loop is never blocked for longer than a commit takes."""
-        self._enqueue(operation)
-        try:
-            if linger:
-                await operation.done.settle(LINGER_SECONDS)
-                if self._is_alone(operation):
-                    await operation.done.settle(ALONE_SECONDS)
-            elif operation.thread != self._latest:
-                # Other conversations are at work, and have a checkpoint ready in this turn of the loop.
-                self._latest = operation.thread
-                await asyncio.sleep(0)
-            if not operation.done.is_set():
+        with self._answering(operation):
+            self._enqueue(operation)
+            try:
+                if operation.thread != self._latest:
+                    # Other conversations are at work, and have a checkpoint ready in this turn of the loop.
+                    self._latest = operation.thread
+                    await asyncio.sleep(0)
                 await self.aflush(operation)
-            await operation.done.settle()
-        except asyncio.CancelledError:
-            with suppress(Busy, StorageError):
-                self._commit(wait=False)
-            raise
-        except StorageError:
-            self._withdraw(operation)
-            raise
-        operation.done.result()
+                await operation.done.settle()
+            except asyncio.CancelledError:
+                with suppress(Busy, StorageError):
+                    self._commit(wait=False)
+                raise
+            operation.done.result()
 
     async def aflush(self, only: Operation | None = None) -> None:
         """The same, giving way while another process or thread writes."""
@@ -126,6 +130,7 @@ class Writer:
             # After a fork, what waits is the parent's to commit, and its locks may be held for ever.
             self._process = os.getpid()
             self._queue = deque()
+            self._watchman = Watchman(self)
             self._memory.forget(self._memory.caches.epoch)
         caches = self._memory.caches
         if not caches.primers.is_loaded:
@@ -135,12 +140,21 @@ class Writer:
             operation.prepare(caches)
         self._queue.append(operation)
 
-    def _is_alone(self, operation: Operation) -> bool:
-        return not operation.done.is_set() and len(self._queue) < 2
-
-    def _withdraw(self, operation: Operation) -> None:
-        with suppress(ValueError):
-            self._queue.remove(operation)
+    @contextmanager
+    def _answering(self, operation: Operation) -> Iterator[None]:
+        """Tell who waits for an operation what became of those that were left to it, too."""
+        try:
+            yield
+        except StorageError:
+            for one in list(self._queue):
+                if one is operation or (one.queued and one.thread == operation.thread):
+                    with suppress(ValueError):
+                        self._queue.remove(one)
+            raise
+        finally:
+            error = self._owed.pop(operation.thread, None) if self._owed else None
+        if error is not None:
+            raise error
 
     def _take(self) -> list[Operation]:
         """What goes into one transaction; an operation that removes rows goes alone."""
@@ -184,7 +198,7 @@ class Writer:
     def _failed(self, batch: list[Operation], error: Exception) -> None:
         """Find whose fault it is by giving each a transaction of its own."""
         if len(batch) == 1:
-            batch[0].done.set(error)
+            self._fail(batch[0], error)
             return
         for operation in batch:
             self._alone(operation)
@@ -198,7 +212,13 @@ class Writer:
         try:
             self._storage.write(work, self._committed, wait=True)
         except Exception as error:  # noqa: BLE001 - as above
-            operation.done.set(error)
+            self._fail(operation, error)
+
+    def _fail(self, operation: Operation, error: Exception) -> None:
+        if operation.queued and not isinstance(error, StorageError):
+            # What the disk refuses is told by the next commit, or made good by it.
+            self._owed.setdefault(operation.thread, error)
+        operation.done.set(error)
 
     def _apply(self, rows: Rows, batch: list[Operation]) -> Ink:
         caches = self._memory.caches

@@ -1,7 +1,7 @@
-"""Have what was set aside on the disk before it can be spent, beside the event loop.
+"""Have what was set aside on the disk before an answer is used, beside the event loop.
 
 A commit that waits for the disk holds up every run of the process, for as long as the disk takes. Here a
-thread waits for it while the request is put together, and only the sending waits for the thread.
+thread waits for it while the model is asked, and only the first piece of the answer waits for the thread.
 """
 
 from __future__ import annotations

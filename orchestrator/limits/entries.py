@@ -146,7 +146,7 @@ class Reservation:
     is_shared: bool
     """Whether it is in the ledger of all workspaces too."""
     logs: tuple[str, ...] = ()
-    """Files that have to be on the disk before the call is made."""
+    """Files that have to be on the disk before an answer is used."""
 
     @property
     def entry(self) -> tuple[int, float]:

@@ -97,7 +97,7 @@ class Ledger:
     ) -> Reservation:
         """Book a model call, its answer cut to what is left where needed; raises Full.
 
-        Its `logs` have to be on the disk before the call is made.
+        Its `logs` have to be on the disk before an answer is used.
         """
         here, shared = self._keys(scopes)
         logs = self._logs(caps)

@@ -62,7 +62,7 @@ class Hold(Protocol):
         ...
 
     async def safe(self) -> None:
-        """Return once no loss of power can make it forgotten: nothing may be sent before."""
+        """Return once no loss of power can make it forgotten: nothing of an answer is used before."""
         ...
 
     def lose(self) -> None:

@@ -11,15 +11,15 @@ import importlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_core.messages import AIMessage
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from orchestrator.breaker import FAILURES, Breakers, Resting
-from orchestrator.errors import ModelNonsense, ModelRejected, ModelUnreachable, OrcError
+from orchestrator.errors import ModelNonsense, ModelRejected, ModelUnreachable, OrcError, StorageError
 from orchestrator.llm.base import Hold, Meter, OnRetry, OnText, OnUsage, Usage
 from orchestrator.llm.counted import Bound, Counted
 from orchestrator.llm.endpoint import Endpoint, Front, endpoint_of
@@ -263,26 +263,25 @@ class Caller:
                 self._refused.add(option)
 
     async def _once(self, line: Line, question: Question, attempts: Attempts) -> AIMessage:
-        from orchestrator.llm.client import BEFORE_SENDING, WIRE_ERRORS  # noqa: PLC0415
+        from orchestrator.llm.client import WIRE_ERRORS  # noqa: PLC0415
 
-        shown, hold = attempts.shown, attempts.hold
-        if shown:
-            shown.restart()
+        hold = attempts.hold
+        if attempts.shown:
+            attempts.shown.restart()
         if hold:
             hold.again()
         if self.local:
             await self.local.before(question.front)
         received = Received(time.monotonic())
-        BEFORE_SENDING.set(partial(_before, hold, received))
         try:
-            answer = await self._stream(line, question, received, shown)
+            answer = await self._stream(line, question, received, attempts)
         except WIRE_ERRORS as error:
             fault = self._fault(error, line)
             if hold and (received.chunks or fault.may_cost):
                 hold.lose()
             raise Failed(fault) from error
-        except asyncio.CancelledError:
-            if hold and received.is_asked:
+        except (asyncio.CancelledError, StorageError):
+            if hold:
                 hold.lose()
             if received.chunks and self.listeners.on_partial:
                 self.listeners.on_partial(line.model, received.text)
@@ -294,13 +293,16 @@ class Caller:
         return self._counted(answer, question, usage, attempts)
 
     async def _stream(
-        self, line: Line, question: Question, received: Received, shown: Shown | None
+        self, line: Line, question: Question, received: Received, attempts: Attempts
     ) -> AIMessage:
         stream = line.chat.astream(question.messages, **self._options(line, question))
-        async for chunk in paced(stream, self._limits(question)):
-            received.add(chunk)
-            if shown and chunk.text:
-                shown.add(str(chunk.text))
+        async with aclosing(paced(stream, self._limits(question))) as chunks:
+            async for chunk in chunks:
+                if attempts.hold and not received.chunks:
+                    await attempts.hold.safe()
+                received.add(chunk)
+                if attempts.shown and chunk.text:
+                    attempts.shown.add(str(chunk.text))
         return whole(received.chunks, line.endpoint.host)
 
     def _counted(self, answer: AIMessage, question: Question, usage: Usage, attempts: Attempts) -> AIMessage:
@@ -361,13 +363,6 @@ class Caller:
             return replace(fault, text=f"{fault.text}; is base_url right? It usually ends in /v1")
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         return replace(fault, text=f"{line.endpoint.host} has no model {line.model!r}; it has {some}")
-
-
-async def _before(hold: Hold | None, received: Received) -> None:
-    """What has to be done before a request may leave."""
-    if hold:
-        await hold.safe()
-    received.is_asked = True
 
 
 def _name(line: Line) -> str:

@@ -6,8 +6,6 @@ Importing this module takes about a second, so it is imported at the first reque
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from typing import Any
 
 import httpx2
@@ -38,14 +36,6 @@ LARGEST = 1_000_000_000
 """Tokens of a request or an answer beyond which a report is none."""
 # The SDK does not check what it parses, and complains when LangChain copies it.
 warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
-
-BEFORE_SENDING: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("before_sending", default=None)
-"""What is done when a request is ready to go; an error of ours that it raises is in the causes."""
-
-
-async def _before(_: httpx2.Request) -> None:
-    if before := BEFORE_SENDING.get():
-        await before()
 
 
 class StreamedChat(ChatOpenAI):
@@ -126,10 +116,7 @@ def connect(
     http = httpx2.AsyncClient(
         timeout=httpx2.Timeout(timeouts.total, connect=timeouts.connect),
         limits=httpx2.Limits(max_keepalive_connections=kept, max_connections=100),
-        event_hooks={
-            "request": [_before],
-            "response": [*([telling(wire.heard)] if wire.heard else []), _look_at],
-        },
+        event_hooks={"response": [*([telling(wire.heard)] if wire.heard else []), _look_at]},
         # What is recorded is recorded as text.
         headers={"accept-encoding": "identity"},
         transport=wire.served,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -22,8 +22,6 @@ class Received:
     chunks: list[AIMessageChunk] = field(default_factory=list)
     first_seconds: float | None = None
     """Until the first piece of the answer."""
-    is_asked: bool = False
-    """The request has left, so that the provider may charge for it."""
 
     @property
     def text(self) -> str:
@@ -41,7 +39,7 @@ class Received:
             self.first_seconds = time.monotonic() - self.started
 
 
-async def paced(stream: AsyncIterator[BaseMessageChunk], limits: Timeouts) -> AsyncIterator[AIMessageChunk]:
+async def paced(stream: AsyncIterator[BaseMessageChunk], limits: Timeouts) -> AsyncGenerator[AIMessageChunk]:
     """The chunks of a stream; raises LimitPassed when the first or a later one takes too long."""
     until = time.monotonic() + limits.first_token
     count = 0
