@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
@@ -121,3 +122,22 @@ def allowed(wanted: Iterable[str], bounds: Collection[str] | None) -> tuple[str,
 
 
 Host = Annotated[str, AfterValidator(grant)]
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is the address of something that speaks HTTP."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _url(text: str) -> str:
+    if text and not is_url(text):
+        raise ValueError("is no URL; write it like http://localhost:11434/v1")
+    return text
+
+
+Url = Annotated[str, AfterValidator(_url)]
+"""Empty, or the address of something that speaks HTTP."""

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from orchestrator.reach import Host
+from orchestrator.errors import UsageError
+from orchestrator.reach import Host, Url, is_url
 
 Tier = Literal["fast", "default", "strong", "guardian"]
 
@@ -55,7 +56,7 @@ class ModelSettings(Strict):
     """`openai` is any OpenAI-compatible endpoint; `embedded` runs in the process, without a key."""
     model: str = ""
     """The name that the endpoint knows; empty: the endpoint is asked which model it serves."""
-    base_url: str | None = None
+    base_url: Url | None = None
     """Empty: OPENAI_BASE_URL, else the public OpenAI endpoint."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; the key itself is never written to a file."""
@@ -140,7 +141,7 @@ class OnWarning(Strict):
 
     command: list[str] = []
     """A program and its arguments; it gets the warning as JSON on its standard input."""
-    webhook: str | None = None
+    webhook: Url | None = None
     """A URL that the warning is posted to as JSON."""
 
 
@@ -185,7 +186,7 @@ class Limits(Strict):
 class ToolSettings(Strict):
     """Settings of the built-in tools."""
 
-    searxng_url: str | None = None
+    searxng_url: Url | None = None
     """Base URL of a SearXNG server with the JSON format enabled; used by web_search."""
     allowed_private_hosts: list[str] = []
     """Hosts or host:port on private or loopback addresses that fetch_url may reach."""
@@ -276,6 +277,8 @@ def resolve_model(settings: Settings, tier: Tier, env: Mapping[str, str]) -> Mod
         if name in settings.models:
             return settings.models[name]
     base_url = env.get("OPENAI_BASE_URL") or None
+    if base_url and not is_url(base_url):
+        raise UsageError(f"OPENAI_BASE_URL: {base_url!r} is no URL; write it like http://localhost:11434/v1")
     if base_url or env.get("OPENAI_API_KEY"):
         # An endpoint of one's own rarely serves the public endpoint's model, so it is asked later.
         model = env.get("OPENAI_MODEL") or ("" if base_url else OPENAI_MODEL)

@@ -69,7 +69,7 @@ def _show_everywhere(by: str, since: str | None, *, as_json: bool) -> None:
         with closing(open_shared(Path.cwd())) as shared:
             rows = everywhere(shared, cast("Group", by), start)
     if as_json or not rows:
-        _show_plainly(rows, by, "nothing was used yet", as_json=as_json)
+        _show_plainly(rows, by, "nothing was used " + ("since then" if since else "yet"), as_json=as_json)
         return
     print_table(
         (by, "calls", "tokens", "cost"),
@@ -90,7 +90,9 @@ def _show_here(by: str, since: str | None, *, as_json: bool) -> None:
         with opened_state(root) as connection:
             rows = spending(connection, cast("By", by), start)
     if as_json or not rows:
-        _show_plainly(rows, by, "nothing was used here yet", as_json=as_json)
+        _show_plainly(
+            rows, by, "nothing was used here " + ("since then" if since else "yet"), as_json=as_json
+        )
         return
     print_table((by, *COLUMNS), [_cells(row) for row in rows])
     _print_sum(rows)

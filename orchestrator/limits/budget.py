@@ -274,9 +274,13 @@ def told(cap: Cap, used: int) -> dict[str, Any]:
     }
 
 
+LEAST_SECONDS = 60
+"""Of working time: less would not bring a turn far."""
+
+
 def suggested(unit: Unit, needed: int, limit: int) -> str:
     """A round value that is enough to go on: twice the limit, or twice what is needed."""
     enough = 2 * max(needed, limit, parts(unit, Decimal("0.01")) if unit == "usd" else 1)
     if unit == "usd":
         return money(dollars(enough)).removeprefix("$")
-    return str(enough // 1000 if unit == "seconds" else enough)
+    return str(max(enough // 1000, LEAST_SECONDS) if unit == "seconds" else enough)

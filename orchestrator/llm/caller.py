@@ -272,7 +272,7 @@ class Caller:
             hold.again()
         if self.local:
             await self.local.before(question.front)
-        received = Received(time.monotonic())
+        received = Received(time.monotonic(), question.max_tokens)
         try:
             answer = await self._stream(line, question, received, attempts)
         except WIRE_ERRORS as error:
@@ -361,6 +361,8 @@ class Caller:
         names = await model_names(line.endpoint, line.http)
         if not names:
             return replace(fault, text=f"{fault.text}; is base_url right? It usually ends in /v1")
+        if line.model in names:
+            return replace(fault, text=f"{fault.text}, although it lists {line.model!r}; is base_url right?")
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         return replace(fault, text=f"{line.endpoint.host} has no model {line.model!r}; it has {some}")
 

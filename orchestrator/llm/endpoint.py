@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
-from orchestrator.errors import ModelRejected
+from orchestrator.errors import ModelRejected, UsageError
+from orchestrator.reach import is_url
 from orchestrator.settings import ModelSettings
 
 PUBLIC_HOST = "api.openai.com"
@@ -43,9 +44,7 @@ class Endpoint:
 
 def endpoint_of(settings: ModelSettings) -> Endpoint:
     """The endpoint that settings and environment name; raises ModelRejected when the key is missing."""
-    base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL") or f"https://{PUBLIC_HOST}/v1"
-    if urlsplit(base_url).scheme not in {"http", "https"} or not urlsplit(base_url).hostname:
-        raise ModelRejected(f"{base_url!r} is no base URL; write it like http://localhost:11434/v1")
+    base_url = _url_of(settings)
     key = os.environ.get(settings.api_key_env, "").strip()
     if not key and not is_private(urlsplit(base_url).hostname or ""):
         raise ModelRejected(
@@ -55,11 +54,18 @@ def endpoint_of(settings: ModelSettings) -> Endpoint:
     return Endpoint(base_url.rstrip("/"), key or "none")
 
 
+def _url_of(settings: ModelSettings) -> str:
+    found = settings.base_url or os.environ.get("OPENAI_BASE_URL") or f"https://{PUBLIC_HOST}/v1"
+    if not is_url(found):
+        raise UsageError(f"OPENAI_BASE_URL: {found!r} is no URL; write it like http://localhost:11434/v1")
+    return found
+
+
 def resolved(settings: ModelSettings) -> ModelSettings:
     """The settings with the base URL that holds now, for the record; a password in it is left out."""
     if settings.provider == "embedded":
         return settings
-    parts = urlsplit(settings.base_url or os.environ.get("OPENAI_BASE_URL") or f"https://{PUBLIC_HOST}/v1")
+    parts = urlsplit(_url_of(settings))
     plain = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     return settings.model_copy(update={"base_url": urlunsplit(plain)})
 

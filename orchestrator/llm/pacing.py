@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 
 from langchain_core.messages import AIMessageChunk, BaseMessageChunk
 
-from orchestrator.llm.faults import LimitPassed
+from orchestrator.llm.faults import LimitPassed, NoAnswer
 from orchestrator.settings import Timeouts
+
+CHARACTERS, CHUNKS = (65_536, 64), (10_000, 16)
+"""What an answer may have: so many at least, and so many for each token that was asked for."""
 
 
 @dataclass
@@ -19,9 +22,13 @@ class Received:
     """What has come in of one attempt."""
 
     started: float
+    tokens: int
+    """As many were asked for at most."""
     chunks: list[AIMessageChunk] = field(default_factory=list)
     first_seconds: float | None = None
     """Until the first piece of the answer."""
+    characters: int = 0
+    """Of all pieces so far."""
 
     @property
     def text(self) -> str:
@@ -33,10 +40,20 @@ class Received:
         return "".join(text for piece in pieces for text in piece)
 
     def add(self, chunk: AIMessageChunk) -> None:
-        """Take one piece."""
+        """Take one piece; raises NoAnswer when they have no end and would fill the memory."""
         self.chunks.append(chunk)
+        self.characters += len(chunk.content) + sum(
+            len(call["args"] or "") for call in chunk.tool_call_chunks
+        )
         if self.first_seconds is None and (chunk.content or chunk.tool_call_chunks):
             self.first_seconds = time.monotonic() - self.started
+        if self.characters > CHARACTERS[0] + CHARACTERS[1] * self.tokens:
+            raise self._endless(f"{self.characters:,} characters")
+        if len(self.chunks) > CHUNKS[0] + CHUNKS[1] * self.tokens:
+            raise self._endless(f"{len(self.chunks):,} pieces")
+
+    def _endless(self, sent: str) -> NoAnswer:
+        return NoAnswer(f"sent {sent} and went on, where {self.tokens:,} tokens were asked for")
 
 
 async def paced(stream: AsyncIterator[BaseMessageChunk], limits: Timeouts) -> AsyncGenerator[AIMessageChunk]:

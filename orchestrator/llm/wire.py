@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 import httpx2
 
+from orchestrator.llm.faults import NoAnswer
+
+LARGEST = 64 << 20
+"""Bytes of one answer: several times what the longest ones take."""
 END = b"[DONE]"
 """How a stream ends; clients stop reading here."""
 
@@ -35,10 +39,13 @@ def telling(heard: Heard) -> Callable[[httpx2.Response], object]:
 
     async def hook(response: httpx2.Response) -> None:
         kind = response.headers.get("content-type", "")
-        request = response.request
+        if response.is_redirect:
+            return
 
         def tell(body: bytes) -> None:
-            heard(Exchange(request.url.path, request.content, response.status_code, kind, body))
+            # A request that was sent on has no content of its own any more.
+            asked = [*response.history, response][0].request
+            heard(Exchange(asked.url.path, asked.content, response.status_code, kind, body))
 
         if isinstance(response.stream, httpx2.AsyncByteStream):
             response.stream = _Told(response.stream, tell)
@@ -54,10 +61,14 @@ class _Told(httpx2.AsyncByteStream):
         self._tell = tell
         self._read: list[bytes] = []
         self._is_told = False
+        self._bytes = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for piece in self._stream:
             self._read.append(piece)
+            self._bytes += len(piece)
+            if self._bytes > LARGEST:
+                raise NoAnswer(f"sent more than {LARGEST >> 20} MB in one answer")
             yield piece
         self._end()
 
