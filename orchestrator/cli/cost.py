@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 COLUMNS = ("calls", "tokens in", "tokens out", "cost")
 HERE = ("agent", "model", "day", "run", "user", "organisation")
 EVERYWHERE = ("user", "organisation", "day", "month")
-LAST = 253_402_300_799.0
-"""The last second that has a date."""
 
 
 @click.group(
@@ -63,7 +61,7 @@ def _show_everywhere(by: str, since: str | None, *, as_json: bool) -> None:
     from orchestrator.limits.report import everywhere, moment  # noqa: PLC0415
     from orchestrator.limits.shared import open_shared, shared_path  # noqa: PLC0415
 
-    start = "" if since is None else day_of(min(max(moment(since, time.time()), 0.0), LAST))
+    start = "" if since is None else day_of(max(moment(since, time.time()), 0.0))
     rows: list[Sum] = []
     if shared_path().exists():
         with closing(open_shared(Path.cwd())) as shared:

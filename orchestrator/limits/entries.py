@@ -35,13 +35,13 @@ class Who:
 
 def identity() -> tuple[str, str]:
     """User and organisation of this process: ORC_USER, else the account; ORC_ORGANISATION, else none."""
-    user = os.environ.get("ORC_USER", "")
+    user = os.environ.get("ORC_USER", "").strip()
     if not user:
         try:
             user = getpass.getuser()
         except (KeyError, OSError):
             user = f"uid {os.getuid()}"
-    return user, os.environ.get("ORC_ORGANISATION", "")
+    return user, os.environ.get("ORC_ORGANISATION", "").strip()
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,18 @@ def shared_scopes(user: str, organisation: str, day: str) -> dict[str, str]:
     return found
 
 
+FIRST, LAST = -62_135_596_800.0, 253_402_300_799.0
+"""The first and the last second that has a date."""
+
+
 def day_of(now: float) -> str:
-    """The day of a time, in UTC."""
-    return _day(int(now // DAY_SECONDS))
+    """The day of a time, in UTC; the first or the last that there is, where a clock is beyond it."""
+    return _day(int(min(max(now, FIRST), LAST) // DAY_SECONDS))
 
 
 @lru_cache(maxsize=8)
 def _day(number: int) -> str:
-    return datetime.fromtimestamp(number * DAY_SECONDS, UTC).strftime("%Y-%m-%d")
+    return datetime.fromtimestamp(number * DAY_SECONDS, UTC).date().isoformat()
 
 
 @dataclass(frozen=True)

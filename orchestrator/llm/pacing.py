@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessageChunk
 from orchestrator.llm.faults import LimitPassed, NoAnswer
 from orchestrator.settings import Timeouts
 
-CHARACTERS, CHUNKS = (65_536, 64), (10_000, 16)
+CHARACTERS, CHUNKS = (1_000_000, 64), (10_000, 16)
 """What an answer may have: so many at least, and so many for each token that was asked for."""
 
 
