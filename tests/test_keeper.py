@@ -17,7 +17,7 @@ from asking import until
 from desk import PATIENCE, Desk, alive, slowness, wait_for
 from scripted import Call
 
-from orchestrator.sandbox import Confinement, Sandbox, needs_keeper
+from orchestrator.sandbox import Confinement, Sandbox, keeper, needs_keeper
 from orchestrator.sandbox.landlock import LEAST, Landlock, version
 from orchestrator.sandbox.none import NoSandbox
 from orchestrator.tools.process import BY_USER, Ended, Job, run
@@ -171,6 +171,18 @@ def test_a_command_that_kills_its_keeper_is_found_all_the_same(task: Task) -> No
     command = command.replace("sleep 600 daemon", "python3 -c 'import time; time.sleep(600)' daemon")
     asyncio.run(_awaited(lambda: task.run(NoSandbox(), command)))
     assert not alive(task.mark)
+
+
+def test_children_are_found_where_the_kernel_does_not_list_them() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert keeper._is_child(str(child.pid))
+        assert child.pid in keeper._children()
+        assert not keeper._is_child("1")
+        assert not keeper._is_child("999999999")
+    finally:
+        child.kill()
+        child.wait()
 
 
 @pytest.mark.skipif(version() < LEAST, reason=f"Landlock {LEAST} is not here")

@@ -168,7 +168,7 @@ def main() -> None:
     libc = ctypes.CDLL(None)
     _signal.pthread_sigmask(_signal.SIG_BLOCK, _SIGNALS)
     libc.prctl(_PARENT_DEATH, _signal.SIGUSR1, 0, 0, 0)
-    libc.prctl(_SUBREAPER, 1, 0, 0, 0)
+    is_heir = libc.prctl(_SUBREAPER, 1, 0, 0, 0) == 0
     if os.getppid() != parent:
         os._exit(1)
     family = _Family(_start(sys.argv[5:], libc))
@@ -176,7 +176,7 @@ def main() -> None:
     for stream in range(3):
         os.dup2(nothing, stream)
     is_left = _attend(family, grace, drain)
-    if family.kill():
+    if family.kill() and is_heir:
         _tell(control, CLEANED if is_left else CLEAN)
     _end_as(1 if family.status is None else family.status)
 
