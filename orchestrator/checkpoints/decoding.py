@@ -96,19 +96,18 @@ class Decoder:
             if len(found) < len(missing):
                 raise damaged(f"element {min(missing - {row[0] for row in found})} is missing")
             bases = set()
-            contents: list[Row] = []
-            for row in found:
+            branching = [row for row in found if row[1] in _BRANCHING]
+            contents = [row for row in found if row[1] not in _BRANCHING] if branching else found
+            for row in branching:
                 number, kind, digest, data = row
-                if kind in {LIST, DICT}:
-                    if self.caches.hasher(data) != digest:
-                        raise damaged(f"element {number} is not what was written")
-                    stored[number] = row
-                    bases.add(base_of(data))
-                elif kind == SPLICED:
+                if kind == SPLICED:
                     pieces.append(row)
                     self._leaves[number] = _PENDING
-                else:
-                    contents.append(row)
+                    continue
+                if self.caches.hasher(data) != digest:
+                    raise damaged(f"element {number} is not what was written")
+                stored[number] = row
+                bases.add(base_of(data))
             plains = self.caches.primers.plains(rows, contents)
             self._leaves.update(self.caches.values.read(contents, plains))
             missing = self._not_remembered(bases - {0} - stored.keys())
@@ -241,5 +240,7 @@ class Decoder:
         return others
 
 
+_BRANCHING = frozenset({LIST, DICT, SPLICED})
+"""Kinds of elements that name others."""
 _PENDING: Any = ()
 """Stands for an element until its text is found."""

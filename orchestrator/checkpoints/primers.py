@@ -110,14 +110,14 @@ class Primers:
         """Kind and bytes as they are stored."""
         return self._current.pack(plain) if self._current is not None else pack(plain)
 
-    def plain(self, rows: Rows, kind: int, data: bytes) -> bytes:
+    def plain(self, rows: Rows, kind: int, data: bytes, deepest: int = _DEEPEST) -> bytes:
         """The bytes of an element that is stored as a whole; raises StorageError."""
         if kind != PRIMED:
             return unpack(kind, data)
         number, start = read_number(data, 0)
-        return self.at(rows, number).unpack(data[start:])
+        return self.at(rows, number, deepest).unpack(data[start:])
 
-    def plains(self, rows: Rows, found: list[Row]) -> Plains:
+    def plains(self, rows: Rows, found: list[Row], deepest: int = _DEEPEST) -> Plains:
         """The bytes of elements; raises StorageError. What was packed alike is unpacked in one go."""
         contents: list[bytes] = []
         checked: list[bool] = []
@@ -125,10 +125,10 @@ class Primers:
             stored = [data for _, _, _, data in group]
             number, start = read_number(stored[0], 0) if kind == PRIMED else (0, 0)
             if kind not in {PRIMED, PACKED} or start > _MARK:
-                contents += [self.plain(rows, kind, data) for data in stored]
+                contents += [self.plain(rows, kind, data, deepest) for data in stored]
                 checked += [False] * len(stored)
                 continue
-            pool = self.at(rows, number).decompressors if kind == PRIMED else decompressors
+            pool = self.at(rows, number, deepest).decompressors if kind == PRIMED else decompressors
             frames = [data[start:] for data in stored]
             contents += unpack_all(pool, frames)
             checked += [bool(frame[DESCRIPTOR] & HAS_CHECKSUM) for frame in frames]
@@ -152,18 +152,13 @@ class Primers:
         depth, members = fields[2:]
         if depth > deepest:
             raise damaged(f"primer {number} builds on itself")
-        stored = {row[0]: row for row in rows.elements(members)}
-        if len(stored) < len(members):
+        found = rows.elements(members)
+        if len(found) < len(members):
             raise damaged(f"an element of primer {number} is missing")
-        parts = [self._part(rows, stored[member], depth - 1) for member in members]
-        return Primer(number, fields, b"".join(parts))
-
-    def _part(self, rows: Rows, row: tuple[int, int, bytes, bytes], deepest: int) -> bytes:
-        _, kind, _, data = row
-        if kind == PRIMED:
-            number, start = read_number(data, 0)
-            return self.at(rows, number, deepest).unpack(data[start:])[:PART]
-        return unpack(kind, data)[:PART]
+        parts = dict(
+            zip([row[0] for row in found], self.plains(rows, found, depth - 1).contents, strict=True)
+        )
+        return Primer(number, fields, b"".join(parts[member][:PART] for member in members))
 
     # Writing.
 
