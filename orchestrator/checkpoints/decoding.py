@@ -71,9 +71,12 @@ class Decoder:
         """Whether all that a node names is taken in; takes in what is remembered of a list as a whole."""
         if isinstance(node, DictNode):
             return False
+        # In a history, most of it belongs to the checkpoint before, too.
+        if all(map(self._leaves.__contains__, node.items)):
+            return True
         leaves = self.caches.values.leaves(node.items)  # type: ignore[arg-type]
         if None in leaves:
-            return all(map(self._leaves.__contains__, node.items))
+            return False
         self._unfold()
         self._whole = node.items, leaves  # type: ignore[assignment]
         return True
@@ -212,10 +215,9 @@ class Decoder:
                 return list(again)
         self._unfold()
         objects = self._objects
-        others: dict[int, Any] = {}
-        if not all(map(objects.__contains__, items)):
-            new = [item for item in items if type(item) is int and item not in objects]
-            others = self._decode(new)
+        with suppress(KeyError):
+            return list(map(objects.__getitem__, items))
+        others = self._decode([item for item in items if type(item) is int and item not in objects])
         if not others:
             with suppress(KeyError):
                 return list(map(objects.__getitem__, items))
