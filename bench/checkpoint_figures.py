@@ -173,6 +173,7 @@ def reads(rivals: list[Rival], count: int, rounds: int) -> tuple[dict[str, float
                 if rival.path.name:
                     with timed(cold[rival.name]), rival.open() as opened:
                         turns.light_graph([], opened).get_state(config("talk"))
+                    del opened
     return medians(warm), medians(cold)
 
 

@@ -5,18 +5,28 @@ from __future__ import annotations
 import random
 import sqlite3
 import zlib
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from uuid import UUID
 
 import ormsgpack
 import pytest
+import zstandard
 from checkpointing import address, put, saver_at, values
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from orchestrator.checkpoints import Checkpointer, store
 from orchestrator.checkpoints.dictionary import HEADS
-from orchestrator.checkpoints.elements import PRIMED, PRIMER, Hasher, write_node
+from orchestrator.checkpoints.elements import (
+    PRIMED,
+    PRIMER,
+    SIDE_BY_SIDE,
+    Hasher,
+    decompressors,
+    unpack_all,
+    write_node,
+)
 from orchestrator.checkpoints.heads import grow_writes
 from orchestrator.checkpoints.primers import Primers
 from orchestrator.checkpoints.rows import Rows, Step
@@ -191,3 +201,25 @@ def test_primers_that_build_on_each_other_are_a_clear_message(tmp_path: Path) ->
     connection.close()
     with saver_at(tmp_path) as saver, pytest.raises(StorageError):
         values(saver)
+
+
+@pytest.mark.parametrize("count", [1, SIDE_BY_SIDE])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda frame: frame[:-1] + bytes((frame[-1] ^ 1,)),
+        lambda frame: frame[:10],
+        lambda _: b"",
+        lambda _: b"nonsense nonsense",
+        lambda frame: frame[:4] + bytes((0xE4,)) + (1 << 45).to_bytes(8, "little") + frame[6:],
+    ],
+    ids=["changed", "cut", "empty", "nonsense", "says that it is huge"],
+)
+def test_a_damaged_frame_is_told_alone_and_among_many(count: int, harm: Callable[[bytes], bytes]) -> None:
+    compressor = zstandard.ZstdCompressor(write_checksum=True)
+    contents = [f"message {number} ".encode() * 40 for number in range(count)]
+    frames = [compressor.compress(content) for content in contents]
+    assert unpack_all(decompressors, frames) == contents
+    frames[count // 2] = harm(frames[count // 2])
+    with pytest.raises(StorageError, match="cannot be unpacked"):
+        unpack_all(decompressors, frames)

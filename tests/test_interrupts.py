@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from orchestrator.runs import Runs
 from orchestrator.session import Options, Session
 from orchestrator.storage import opened_state
 
+ASIDE, SLEEP = (f"sleep {seconds}.{os.getpid()}" for seconds in (4544, 4444))
+"""Of this process alone: another one may run the same test file."""
 LONG = Call(
-    "run_command", command="touch marker; echo begun; sleep 4544 & sleep 4444; echo late >> log", seconds=600
+    "run_command", command=f"touch marker; echo begun; {ASIDE} & {SLEEP}; echo late >> log", seconds=600
 )
 PROMPT = 2.0
 """Seconds until the prompt is back, on a machine that is not busy."""
@@ -45,8 +48,8 @@ def test_one_signal_ends_a_long_command_and_leaves_no_process(desk: Desk, number
     assert (code, "Traceback" in err) == (130, False)
     assert "orc resume" in err
     assert seconds < prompt()
-    assert not alive("sleep 4544")
-    assert not alive("sleep 4444")
+    assert not alive(ASIDE)
+    assert not alive(SLEEP)
     assert not (desk.root / "log").exists()
     assert desk.runs()[0].status == "stopped"
     turn = desk.work(None, [Say("it was stopped")])
@@ -195,7 +198,7 @@ def test_a_run_is_stopped_from_another_process(desk: Desk) -> None:
     assert code == 130
     assert "stopped by `orc stop`" in err
     assert seconds < prompt()
-    assert not alive("sleep 4444")
+    assert not alive(SLEEP)
     again = desk.orc("stop", run)
     assert (again.code, "nothing works on" in again.err) == (2, True)
     assert desk.work(None, [Say("it was stopped")]).answer == "it was stopped"
@@ -310,7 +313,7 @@ def test_the_working_time_of_the_settings_ends_a_command_too(desk: Desk) -> None
     assert isinstance(turn.error, BudgetExceeded)
     assert "limits.seconds" in str(turn.error)
     assert time.monotonic() - started < 8 * slowness()
-    assert not alive("sleep 4444")
+    assert not alive(SLEEP)
 
 
 def test_a_caller_that_goes_away_ends_its_run(desk: Desk) -> None:
@@ -327,7 +330,7 @@ def test_a_caller_that_goes_away_ends_its_run(desk: Desk) -> None:
 
     with desk.model([LONG]):
         assert asyncio.run(leave()) < prompt()
-    assert not alive("sleep 4444")
+    assert not alive(SLEEP)
     assert desk.runs()[0].status == "stopped"
     assert desk.work(None, [Say("it was stopped")]).answer == "it was stopped"
 

@@ -71,9 +71,12 @@ class Decoder:
         """Whether all that a node names is taken in; takes in what is remembered of a list as a whole."""
         if isinstance(node, DictNode):
             return False
+        # In a history, most of it belongs to the checkpoint before, too.
+        if all(map(self._leaves.__contains__, node.items)):
+            return True
         leaves = self.caches.values.leaves(node.items)  # type: ignore[arg-type]
         if None in leaves:
-            return all(map(self._leaves.__contains__, node.items))
+            return False
         self._unfold()
         self._whole = node.items, leaves  # type: ignore[assignment]
         return True
@@ -96,19 +99,18 @@ class Decoder:
             if len(found) < len(missing):
                 raise damaged(f"element {min(missing - {row[0] for row in found})} is missing")
             bases = set()
-            contents: list[Row] = []
-            for row in found:
+            branching = [row for row in found if row[1] in _BRANCHING]
+            contents = [row for row in found if row[1] not in _BRANCHING] if branching else found
+            for row in branching:
                 number, kind, digest, data = row
-                if kind in {LIST, DICT}:
-                    if self.caches.hasher(data) != digest:
-                        raise damaged(f"element {number} is not what was written")
-                    stored[number] = row
-                    bases.add(base_of(data))
-                elif kind == SPLICED:
+                if kind == SPLICED:
                     pieces.append(row)
                     self._leaves[number] = _PENDING
-                else:
-                    contents.append(row)
+                    continue
+                if self.caches.hasher(data) != digest:
+                    raise damaged(f"element {number} is not what was written")
+                stored[number] = row
+                bases.add(base_of(data))
             plains = self.caches.primers.plains(rows, contents)
             self._leaves.update(self.caches.values.read(contents, plains))
             missing = self._not_remembered(bases - {0} - stored.keys())
@@ -213,10 +215,9 @@ class Decoder:
                 return list(again)
         self._unfold()
         objects = self._objects
-        others: dict[int, Any] = {}
-        if not all(map(objects.__contains__, items)):
-            new = [item for item in items if type(item) is int and item not in objects]
-            others = self._decode(new)
+        with suppress(KeyError):
+            return list(map(objects.__getitem__, items))
+        others = self._decode([item for item in items if type(item) is int and item not in objects])
         if not others:
             with suppress(KeyError):
                 return list(map(objects.__getitem__, items))
@@ -241,5 +242,7 @@ class Decoder:
         return others
 
 
+_BRANCHING = frozenset({LIST, DICT, SPLICED})
+"""Kinds of elements that name others."""
 _PENDING: Any = ()
 """Stands for an element until its text is found."""

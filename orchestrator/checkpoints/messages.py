@@ -43,6 +43,8 @@ _FORMS: tuple[tuple[type[BaseMessage], tuple[str, ...]], ...] = (
 _FORM_OF = {cls: number for number, (cls, _) in enumerate(_FORMS)}
 _CURRENT = frozenset(cls for cls, names in _FORMS if names == tuple(cls.model_fields))
 """Classes that still have the fields of their form; for others the class has to judge what was stored."""
+_READ = {at: (cls, names, set(names)) for at, (cls, names) in enumerate(_FORMS) if cls in _CURRENT}
+"""The forms that need no judge, by their numbers, with the names that all their messages were given."""
 EMPTY: dict[type, Any] = {dict: {}, list: []}
 """Stand for all empty fields that are only compared with: most fields are empty."""
 _LENGTHS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
@@ -156,10 +158,15 @@ def message_from(content: bytes) -> BaseMessage | None:
     if content[:1] == BARE:
         # As below, without its calls: this runs for every message of a first read.
         try:
-            cls, names = _FORMS[content[1]]
-            values = ormsgpack.unpackb(content[2:], ext_hook=_refuse)
-            if type(values) is list and cls in _CURRENT:
-                return made_of(cls, dict(zip(names, values, strict=True)))
+            cls, names, given = _READ[content[1]]
+            values = ormsgpack.unpackb(content[2:])
+            if type(values) is list:
+                message = _new(cls)
+                _set(message, "__dict__", dict(zip(names, values, strict=True)))
+                _set_names(message, given.copy())
+                _set_extra(message, {})
+                _set_private(message, None)
+                return message
         except (LookupError, TypeError, ValueError):
             pass
     found = _found(content)

@@ -9,8 +9,9 @@ and after a while all starts over, so that it fits what is talked about now and 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import groupby
 from typing import NamedTuple
 
 import zstandard
@@ -19,7 +20,6 @@ from orchestrator.checkpoints.dictionary import DICTIONARY
 from orchestrator.checkpoints.elements import (
     DESCRIPTOR,
     HAS_CHECKSUM,
-    LARGEST,
     PACKED,
     PRIMED,
     PRIMER,
@@ -34,6 +34,7 @@ from orchestrator.checkpoints.elements import (
     read_node,
     read_number,
     unpack,
+    unpack_all,
     unpack_with,
     write_node,
     write_number,
@@ -52,7 +53,7 @@ _DEEPEST = 4
 _PRIMERS = 32
 _LEVEL = 6
 _MARK = 4
-"""Bytes that show how an element is packed: a primer's number below 2 million, and where a frame begins."""
+"""Bytes that tell primers apart, as long as their numbers are below 268 million."""
 
 
 class Primer:
@@ -109,46 +110,28 @@ class Primers:
         """Kind and bytes as they are stored."""
         return self._current.pack(plain) if self._current is not None else pack(plain)
 
-    def plain(self, rows: Rows, kind: int, data: bytes) -> bytes:
+    def plain(self, rows: Rows, kind: int, data: bytes, deepest: int = _DEEPEST) -> bytes:
         """The bytes of an element that is stored as a whole; raises StorageError."""
         if kind != PRIMED:
             return unpack(kind, data)
         number, start = read_number(data, 0)
-        return self.at(rows, number).unpack(data[start:])
+        return self.at(rows, number, deepest).unpack(data[start:])
 
-    def plains(self, rows: Rows, found: list[Row]) -> Plains:
-        """The bytes of elements; raises StorageError. A compressor is fetched once for all that need it."""
-        borrowed: list[tuple[Pool[zstandard.ZstdDecompressor], zstandard.ZstdDecompressor]] = []
-        ways: dict[bytes, tuple[Callable[[bytes, int], bytes], int]] = {}
-
-        def way(kind: int, data: bytes) -> tuple[Callable[[bytes, int], bytes], int]:
-            number, start = read_number(data, 0) if kind == PRIMED else (0, 0)
-            pool = self.at(rows, number).decompressors if kind == PRIMED else decompressors
-            borrowed.append((pool, pool.take()))
-            return borrowed[-1][1].decompress, start
-
+    def plains(self, rows: Rows, found: list[Row], deepest: int = _DEEPEST) -> Plains:
+        """The bytes of elements; raises StorageError. What was packed alike is unpacked in one go."""
         contents: list[bytes] = []
         checked: list[bool] = []
-        try:
-            # Written out, because this runs for every message of a first read.
-            for _, kind, _, data in found:
-                if kind not in {PRIMED, PACKED}:
-                    contents.append(unpack(kind, data))
-                    checked.append(False)
-                    continue
-                known = ways.get(data[:_MARK])
-                if known is None:
-                    known = way(kind, data)
-                    if known[1] < _MARK:
-                        ways[data[:_MARK]] = known
-                frame = data[known[1] :]
-                contents.append(known[0](frame, LARGEST))
-                checked.append(bool(frame[DESCRIPTOR] & HAS_CHECKSUM))
-        except zstandard.ZstdError as error:
-            raise damaged(f"an element cannot be unpacked ({error})") from None
-        finally:
-            for pool, decompressor in borrowed:
-                pool.give(decompressor)
+        for (kind, _), group in groupby(found, _packed_how):
+            stored = [data for _, _, _, data in group]
+            number, start = read_number(stored[0], 0) if kind == PRIMED else (0, 0)
+            if kind not in {PRIMED, PACKED} or start > _MARK:
+                contents += [self.plain(rows, kind, data, deepest) for data in stored]
+                checked += [False] * len(stored)
+                continue
+            pool = self.at(rows, number, deepest).decompressors if kind == PRIMED else decompressors
+            frames = [data[start:] for data in stored]
+            contents += unpack_all(pool, frames)
+            checked += [bool(frame[DESCRIPTOR] & HAS_CHECKSUM) for frame in frames]
         return Plains(contents, checked)
 
     def at(self, rows: Rows, number: int, deepest: int = _DEEPEST) -> Primer:
@@ -169,18 +152,13 @@ class Primers:
         depth, members = fields[2:]
         if depth > deepest:
             raise damaged(f"primer {number} builds on itself")
-        stored = {row[0]: row for row in rows.elements(members)}
-        if len(stored) < len(members):
+        found = rows.elements(members)
+        if len(found) < len(members):
             raise damaged(f"an element of primer {number} is missing")
-        parts = [self._part(rows, stored[member], depth - 1) for member in members]
-        return Primer(number, fields, b"".join(parts))
-
-    def _part(self, rows: Rows, row: tuple[int, int, bytes, bytes], deepest: int) -> bytes:
-        _, kind, _, data = row
-        if kind == PRIMED:
-            number, start = read_number(data, 0)
-            return self.at(rows, number, deepest).unpack(data[start:])[:PART]
-        return unpack(kind, data)[:PART]
+        parts = dict(
+            zip([row[0] for row in found], self.plains(rows, found, depth - 1).contents, strict=True)
+        )
+        return Primer(number, fields, b"".join(parts[member][:PART] for member in members))
 
     # Writing.
 
@@ -243,6 +221,12 @@ class Primers:
             beneath = primer.depth if primer is not None else 0
             if beneath < _DEEPEST and kind in {RAW, PACKED, PRIMED}:
                 yield number, beneath, self.plain(rows, kind, data)[:PART]
+
+
+def _packed_how(row: Row) -> tuple[int, bytes]:
+    """The same for elements that were packed with the same primer."""
+    _, kind, _, data = row
+    return kind, data[:_MARK] if kind == PRIMED else b""
 
 
 def primer_fields(data: bytes) -> tuple[int, int, int, list[int]]:

@@ -7,6 +7,7 @@ is recognised by the object itself (its identity and its unchanged fields) or by
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from sys import getrefcount
 from typing import Any, NamedTuple, TypeAlias
@@ -62,6 +63,7 @@ INLINE_ITEM = 64
 """The same for one item of a list or dictionary."""
 _SEEN, _KNOWN, _TEXTS = 1 << 14, 1 << 16, 1 << 12
 _LISTED = 1 << 16
+_READS = 64
 _LONG = 64
 """Items from which on a list is compared with the one before as a whole."""
 _LEAVES = 1 << 26
@@ -87,6 +89,8 @@ class Values:
         self._seen: dict[int, Seen] = {}
         """By identity; the entry holds the object, so that the number stays its own."""
         self._known: Recent[bytes, Element] = Recent(_KNOWN)
+        self._read: deque[dict[int, Leaf]] = deque(maxlen=_READS)
+        """What was read since something new was written: who only reads need not know it by its hash."""
         self._lists: Recent[int, Known] = Recent(_LISTED)
         """By the identity of the first item."""
         self._texts: Recent[str, tuple[Element, int, int]] = Recent(_TEXTS)
@@ -184,6 +188,8 @@ class Values:
         digest = self._hash(plain)
         # Writes and checkpoints are encoded side by side, and mostly hold the same texts.
         with self._making:
+            while self._read:
+                self._known.put_all(*_by_hash(self._read.popleft()))
             known = self._known.get(digest)
             if known is None:
                 known = self._make(digest, plain, item)
@@ -232,19 +238,14 @@ class Values:
         all hashes, a reader only where there is no checksum.
         """
         leaves: dict[int, Leaf] = {}
-        elements: dict[bytes, Element] = {}
-        known = self._known.get_all([row[2] for row in found])
         # Written out, because this runs for every message of a first read.
-        for row, element, plain, is_checked in zip(
-            found, known, plains.contents, plains.checked, strict=True
+        for (number, _, digest, _), plain, is_checked in zip(
+            found, plains.contents, plains.checked, strict=True
         ):
-            number, digest = row[0], row[2]
             if len(digest) != HASH_BYTES or not (is_checked or self._hash(plain) == digest):
                 raise damaged(f"element {number} is not what was written")
-            if element is None or element.number is None:
-                elements[digest] = element = Element(digest, number)
-            leaves[number] = Leaf(element, plain)
-        self._known.put_all(elements, len(elements))
+            leaves[number] = Leaf(Element(digest, number), plain)
+        self._read.append(leaves)
         self._leaves.put_all(leaves, sum(map(len, plains.contents)))
         return leaves
 
@@ -258,21 +259,23 @@ class Values:
             self._seen = {}
         messages: dict[int, BaseMessage] = {}
         others: dict[int, Any] = {}
+        seen = self._seen
         # Written out, because this runs for every message of a first read.
         for number in numbers:
             leaf = leaves[number]
-            item = leaf.item
-            if getrefcount(item) == OURS:
+            item, content = leaf.item, leaf.content
+            if item is not None and getrefcount(item) == OURS:
                 fields = leaf.fields if type(leaf.fields) is dict else fields_of(leaf)
                 if item.__dict__ == fields and not item.__pydantic_extra__:
                     messages[number] = item
-                    self._seen[id(item)] = leaf
+                    seen[id(item)] = leaf
                     continue
-            content = leaf.content
             found = message_from(content) if isinstance(content, bytes) else None
             if found is not None:
+                if item is None:
+                    leaf.item, leaf.fields = found, content  # type: ignore[assignment]
                 messages[number] = found
-                self._seen[id(found)] = _seen_as(leaf, found, content)
+                seen[id(found)] = leaf if item is None else _seen_as(leaf, found, content)
                 continue
             value, is_message = self._decode(serde, leaf)
             (messages if is_message else others)[number] = value
@@ -310,6 +313,10 @@ def _seen_as(leaf: Leaf, item: Any, fields: Any) -> Seen:
         leaf.item, leaf.fields = item, fields
         return leaf
     return Seen(item, fields, leaf.element)
+
+
+def _by_hash(leaves: dict[int, Leaf]) -> tuple[dict[bytes, Element], int]:
+    return {leaf.element.hash: leaf.element for leaf in leaves.values()}, len(leaves)
 
 
 class Decoded(NamedTuple):
