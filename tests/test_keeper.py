@@ -206,8 +206,8 @@ main(["run", "--yes", "@coder wait"])
 
 
 @pytest.mark.parametrize("kind", ["none", "auto"])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
-def test_nothing_of_a_command_outlives_orc(desk: Desk, kind: str, how: signal.Signals) -> None:
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM", "orc stop"])
+def test_nothing_of_a_command_outlives_orc(desk: Desk, kind: str, how: str) -> None:
     desk.user_settings({"sandbox": kind})
     task, marker = Task(desk.root), desk.write("src/marker", "")
     marker.unlink()
@@ -219,8 +219,11 @@ def test_nothing_of_a_command_outlives_orc(desk: Desk, kind: str, how: signal.Si
         desk.processes.append(process)
         wait_for(marker)
         until(task.has_begun)
-        process.send_signal(how)
         stopped = time.monotonic()
+        if how == "orc stop":
+            assert desk.orc("stop", desk.runs()[0].name).code == 0
+        else:
+            process.send_signal(signal.Signals[how])
         process.communicate(timeout=PATIENCE)
         while alive(task.mark) and time.monotonic() < stopped + PATIENCE:
             time.sleep(0.02)
