@@ -56,3 +56,13 @@ def test_a_user_without_a_name_is_the_account(monkeypatch: pytest.MonkeyPatch) -
     account = identity()[0]
     monkeypatch.setenv("ORC_USER", " ")
     assert identity()[0] == account
+
+
+def test_a_notice_that_fails_for_each_warning_is_told_once(desk: Desk) -> None:
+    desk.user_settings({
+        "limits": {"tokens": 20_000, "warn_at": 0.00001, "on_warning": {"command": ["false"]}}
+    })
+    with desk.model([Say("Fine.")]):
+        done = desk.orc("run", "hello, how are you today?")
+    told = [line for line in done.err.splitlines() if "on_warning" in line]
+    assert told == ["! limits.on_warning.command 'false' ended with 1"]

@@ -39,11 +39,11 @@ class Notices:
             self._threads.append(thread)
 
     def finish(self, seconds: float | None = None) -> list[str]:
-        """Wait for what is under way, at most so long each; returns what went wrong."""
+        """Wait for what is under way, at most so long each; returns what went wrong, each fault once."""
         for thread in self._threads:
             thread.join(SECONDS + 1 if seconds is None else seconds)
         self._threads.clear()
-        return self.faults
+        return list(dict.fromkeys(self.faults))
 
     def _run(self, command: list[str], body: str) -> None:
         try:
@@ -55,9 +55,8 @@ class Notices:
             return
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip()[:200]
-            self.faults.append(
-                f"limits.on_warning.command {command[0]!r} ended with {done.returncode}: {said}"
-            )
+            text = f"limits.on_warning.command {command[0]!r} ended with {done.returncode}"
+            self.faults.append(f"{text}: {said}" if said else text)
 
     def _post(self, url: str, body: str) -> None:
         import httpx2  # noqa: PLC0415
