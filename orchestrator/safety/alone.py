@@ -21,7 +21,7 @@ MILD = frozenset({"shell.raises-rights-to-read", "remote.reads"})
 """Findings on something outside the workspace that is read, and no more."""
 _LIKELY = re.compile(
     r"(\./)?((src|lib|app)/)?"
-    r"(app|main|index|server|config|settings|utils|models|views|routes|urls|style|notes)\.(?!log$)\w+"
+    r"(app|main|index|server|config|settings|utils|models|views|routes|urls|style|notes|data)\.(?!log$)\w+"
 )
 """Files that most projects have: in a run, whether they are there is looked up."""
 FAILURES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError)

@@ -12,7 +12,7 @@ from orchestrator.safety import embedded, interpreters, queries, readers, unwrap
 from orchestrator.safety.rulebook import has
 from orchestrator.safety.verdict import Finding, Level
 from orchestrator.safety.walk import Invocation
-from orchestrator.safety.words import Scene
+from orchestrator.safety.words import UNKNOWN, Scene
 
 if TYPE_CHECKING:
     from orchestrator.safety.shell import Examiner
@@ -53,6 +53,8 @@ _LOOKED_AT, _FOLLOWED = 400, 4
 """Words of a command that are looked at, and commands among them that are followed."""
 _GUESSED = ("shell.not-known", "shell.unreadable", "shell.unknown", "remote.", "project.grave-word")
 """Findings that a text which is no command may have, too."""
+_BETWEEN_TEXTS = re.compile(r"""["']\s*[,+.]?\s*["']""")
+"""Where code joins or lists the texts that it prints."""
 _HIDDEN = re.compile(r"(?:\brm\s+-\w*[rRf]|\bmkfs|\bdd\s+\S*of=/dev/|\bshred\s).*", re.DOTALL)
 
 
@@ -64,6 +66,8 @@ def carried(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         runs = inner.script is not None or inner.argv or inner.blind or inner.file
         at = len(examiner.findings)
         _follow(examiner, inner, invocation, scene)
+        if inner.blind or UNKNOWN in (inner.script or ""):
+            _fed(examiner, " ".join(invocation.piped), scene)
         if inner.wrapper.raised and (runs or not readers.entry(name, invocation.argv[1:], examiner.book)):
             _raised(examiner, name, known=bool(runs) and not examiner.findings[at:])
         known |= bool(runs)
@@ -143,6 +147,12 @@ def _follow(examiner: Examiner, inner: unwrap.Inner, invocation: Invocation, sce
         examiner.doubt("shell.unknown-script", "runs a script that is not known before it runs")
     elif inner.file and not has("-n", invocation.argv):
         interpreters.script_file(examiner, inner.file, list(inner.positional or ()), scene)
+
+
+def _fed(examiner: Examiner, words: str, scene: Scene) -> None:
+    """What feeds a shell in a way that cannot be followed: ruin in its texts is ruin."""
+    for between in ("", " "):
+        hidden(examiner, _BETWEEN_TEXTS.sub(between, words), scene)
 
 
 def _raised(examiner: Examiner, name: str, *, known: bool) -> None:

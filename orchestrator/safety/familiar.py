@@ -93,7 +93,8 @@ def speaks_of_loss(arguments: list[str]) -> bool:
     """Whether the first words or an option of a command say that it deletes, stops or sends something."""
     if _ASKS & set(arguments):
         return False
-    arguments = [item for item in arguments if item != "--rm"]
+    # Behind a word it belongs to a container that ends: `run --rm`.
+    arguments = arguments[:1] + [item for item in arguments[1:] if item != "--rm"]
     words = [item for item in arguments if not item.startswith("-")][:3]
     return any(_ACTION.fullmatch(word) for word in words) or any(map(_OPTION.fullmatch, arguments))
 

@@ -19,8 +19,8 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
     name, arguments = posixpath.basename(argv[0]), argv[1:]
     if any(UNKNOWN in item for item in argv) or len(given or "") > LONGEST:
         return None
-    if name == "echo":
-        return _echo(arguments)
+    if name in {"echo", "yes"}:
+        return _echo(arguments) if name == "echo" else 9 * _echo(arguments or ["y"])
     if name == "printf" and arguments:
         return _printf(arguments)
     if name in {"dirname", "basename", "realpath", "readlink", "pwd"}:
@@ -68,6 +68,8 @@ _CARRIERS = frozenset([
 
 def _carried(argv: list[str]) -> list[str]:
     """The printing command behind `nice -n 10` and the like; the words as they are where there is none."""
+    if argv[:2] == ["perl", "-pe"]:
+        return ["sed", *argv[2:]]
     if argv[0] not in _CARRIERS:
         return argv
     for at, word in enumerate(argv):
@@ -145,13 +147,13 @@ def _names(arguments: list[str]) -> str | None:
 def _cat(arguments: list[str], given: str | None, scene: Scene) -> str | None:
     if not [item for item in arguments if item != "-"]:
         return given
-    texts = [
-        ""
-        if item == "/dev/null"
-        else scene.scripts.get(posixpath.normpath(posixpath.join(scene.cwd or "/?", item)))
-        for item in arguments
-    ]
-    return None if any(text is None for text in texts) else "".join(text or "" for text in texts)
+    here = {"-": given, "/dev/null": ""} | scene.scripts
+    paths = [item if item in here else posixpath.join(scene.cwd or "/?", item) for item in arguments]
+    texts = [here.get(posixpath.normpath(path)) for path in paths]
+    if not any(text is not None for text in texts):
+        return None
+    # A file that nobody knows ends with a line end.
+    return "".join(UNKNOWN + "\n" if text is None else text for text in texts)
 
 
 def _filtered(name: str, arguments: list[str], given: str | None) -> str | None:

@@ -117,7 +117,8 @@ def _outward_tool(examiner: Examiner, subject: str, *, looks: bool) -> None:
 def _leads_out(examiner: Examiner, arguments: list[str], scene: Scene) -> None:
     """Note whether an argument of a program that nobody knows leads out of the workspace."""
     for argument in arguments:
-        is_path = argument[:1] in {"/", "~"} or argument.startswith("..")
+        # `//` begins an expression of XPath.
+        is_path = (argument[:1] in {"/", "~"} and argument[:2] != "//") or argument.startswith("..")
         where = scope(argument, scene) if is_path else Scope.INSIDE
         examiner.inside &= where in AT_HOME | {Scope.SYSTEM}
 

@@ -191,13 +191,13 @@ def _parallel(rest: list[str], invocation: Invocation) -> str | None:
 def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -> list[str]:
     if not rest:
         return []
+    mark = _mark(arguments[: len(arguments) - len(rest)])
     named = _value("--arg-file", arguments) or _value("-a", arguments)
     from_file = invocation.scene.scripts.get(absolute(named, invocation.scene)) if named else None
     if from_file and UNKNOWN not in from_file:
         extra = from_file.split()
     elif invocation.given is not None:
-        by_line = "-I" in arguments or any(item.startswith("-I") for item in arguments)
-        extra = invocation.given.splitlines() if by_line else invocation.given.split()
+        extra = invocation.given.splitlines() if mark else invocation.given.split()
     elif invocation.piped[:1] == ("ls",) and not set(invocation.piped) & {"sed", "awk", "cut", "tr"}:
         words = [word for word in invocation.piped[1:] if not word.startswith("-") and "grep" not in word]
         extra = [(word.rstrip("/") + "/") for word in words[:1] if word] or ["./"]
@@ -205,10 +205,19 @@ def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -
         pass
     else:
         extra = [UNKNOWN]
-    mark = next((arguments[at + 1] for at, item in enumerate(arguments[:-1]) if item == "-I"), "{}")
+    mark = mark or "{}"
     if any(mark in item for item in rest):
         return [item.replace(mark, extra[0] if extra else "") for item in rest]
     return [*rest, *extra]
+
+
+def _mark(own: list[str]) -> str:
+    """What `xargs` replaces by each item, by its own options; empty when it appends the items."""
+    for before, option in pairwise(["", *own]):
+        attached = re.match(r"(?:-[Ii]|--replace=)(.+)", option)
+        if before in {"-I", "-J"} or attached or option in {"-i", "--replace"}:
+            return option if before in {"-I", "-J"} else attached[1] if attached else "{}"
+    return ""
 
 
 def found_by(piped: tuple[str, ...]) -> list[str]:
