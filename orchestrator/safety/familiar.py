@@ -41,8 +41,8 @@ _ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-
 _QUESTION = re.compile(
     r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
     r"|logs?|tail|top|ping|whoami|inspect|explain|history|stats?|usage|lookup|query|count|find|verify|health|events?|print"
-    r"|dominfo|dump\w*|\w+info|[\w-]+-list|\w*stats?|session|active|observe|ring|proxy-config|about|[\w-]+-info|\w*-status|list\w+|getall|isready|exists?|output|fetch|manifest|repoquery|provides|whatprovides"
-    r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man|analy[sz]e|report|monitor|presign|df|du|audit|trace|graph|scan)(?:[-_:].*)?",
+    r"|dump\w*|\w+info|[\w-]+-list|\w*stats?|session|active|observe|ring|proxy-config|about|[\w-]+-info|\w*-status|list\w+|getall|isready|exists?|output|fetch|manifest|repoquery|provides|whatprovides|receive"
+    r"|cat|read|browse|watch|who|tree|metrics|versions|doctor|man|analy[sz]e|report|monitor|presign|df|du|audit|trace|graph|scan)(?:[-_:].*)?",
     re.IGNORECASE,
 )
 _LOOKS = re.compile(
@@ -57,14 +57,18 @@ _NOUNS = re.compile(
     r"|snapshots|revisions|releases|instances|ps|size|topics|queues|streams|keys|tables|tokens|devices|networks|volumes|apps|addons|domains|certs|buckets|projects"
     r"|accounts|orgs|teams|repos|sites|functions|plugins|records|templates|stacks|servers|droplets|vms|jobs|runs|builds"
     r"|deployments|environments|envs|sessions|tasks|timers|units|mounts|interfaces|routes|rules|models|datasets|pipelines"
-    r"|stack|dns|config|context|profile|account|inventory|facts|summary|fsck|groups|connections|port"
+    r"|stack|dns|config|context|profile|account|inventory|facts|summary|fsck|groups|connections|port|ips?|urls?"
 )
 """What a command shows that says no more than their name."""
 _THING = re.compile(r"logs?|versions?|events?|health|metrics|stats?|history|usage", re.IGNORECASE)
+_STATE = re.compile(
+    r"(deploy|migrate|provision|release)s? (status|info|list|ls|history|logs?|show|plan|diff|check|validate)"
+)
+"""Where a verb is the name of a thing that is shown."""
 _CHANGES = re.compile(
     rf"(?:.*[-_:.])?(?:{_LOSS}|{_OUT}|set|put|update|create|add|modify|edit|patch|scale|rename|move|mv|cp|copy|import|attach"
-    r"|install|enable|start|run|exec|invoke|write|new|login|logout|init|upgrade|rotate|assign|grant|allow|deny|block|lock"
-    r"|unlock|join|leave|fail|resize|replace|merge|approve|cancel|close|transfer|tag|label)(?:[-_:.].*)?",
+    r"|install|enable|start|run|exec|invoke|write|new|login|init|upgrade|rotate|assign|grant|allow|deny|block|lock"
+    r"|unlock|join|leave|fail|resize|replace|merge|approve|close|transfer|tag|label)(?:[-_:.].*)?",
     re.IGNORECASE,
 )
 _BY_NAME = _UNDO.replace("|format", "|format[-_](?:disk|drive|usb|sd|partition)s?")
@@ -142,7 +146,7 @@ def only_asks(arguments: list[str], program: str = "") -> bool:
     if asked is None:
         is_noun = bool(words) and words[-1] == arguments[-1] and bool(_NOUNS.fullmatch(words[-1]))
         return is_noun and not any(map(_CHANGES.fullmatch, words))
-    if words[asked] == "help":
+    if words[asked] == "help" or (asked == 1 and _STATE.fullmatch(" ".join(words[:2]))):
         return True
     # `logs`, `versions` and the like may also be the thing that the next word does something to.
     before = words[: asked + 2 if _THING.fullmatch(words[asked]) else asked]

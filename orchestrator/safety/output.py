@@ -8,6 +8,7 @@ import posixpath
 import re
 
 from orchestrator.safety.decoding import decoded
+from orchestrator.safety.expressions import printed
 from orchestrator.safety.words import UNKNOWN, Scene, ansi_c
 
 LONGEST = 64 * 1024
@@ -82,6 +83,8 @@ def _carried(argv: list[str]) -> list[str]:
 
 def _code_output(arguments: list[str]) -> str | None:
     code = _PRINTS.fullmatch(decoded(" ".join(arguments)))
+    if not code and arguments[:1] == ["-c"]:
+        return printed("".join(arguments[1:2]))
     return ansi_c(code[2]) + "\n" if code else None
 
 
@@ -118,6 +121,7 @@ def _echo(arguments: list[str]) -> str:
 
 
 def _printf(arguments: list[str]) -> str | None:
+    arguments = arguments[arguments[0] == "--" :] or [""]
     # A NUL ends a name in `xargs -0`, as a line end does elsewhere.
     form, values = ansi_c(re.sub(r"\\0(?![0-7])", r"\\n", arguments[0])), arguments[1:]
     pieces = form.replace("%%", "\5").split("%")
@@ -203,14 +207,7 @@ def _cut(name: str, arguments: list[str], text: str) -> str | None:
     """A part of the lines or characters, or a plain replacement, where the options are simple."""
     joined, lines = " ".join(arguments), text.splitlines(keepends=True)
     if name == "sed":
-        change = re.fullmatch(
-            r"s([/|#,])(\^?)((?:(?!\1)[\w /#@%:;=!~<>-])*)(\$?)\1((?:(?!\1)[\w ./#@%:;=!~<>-])*)\1(g?)",
-            joined,
-        )
-        if not change:
-            return None
-        pattern = change[2] + re.escape(change[3]) + change[4]
-        return "".join(re.sub(pattern, change[5], line, count=not change[6]) for line in lines)
+        return _replaced(joined, lines)
     if count := re.fullmatch(r"-(?:n ?)?(\d+)|", joined):
         number = int(count[1] or 10)
         return "".join(lines[:number] if name == "head" else lines[-number:]) if name != "cut" else None
@@ -224,6 +221,22 @@ def _cut(name: str, arguments: list[str], text: str) -> str | None:
             "".join(line.rstrip("\n").split(part[1])[int(part[2]) - 1 :][:1]) + "\n" for line in lines
         )
     return None
+
+
+_REPLACES = re.compile(
+    r"(?:(?:^|-e|;) *)"
+    r"s([/|#,])(\^?)((?:(?!\1)[\w /#@%:;=!~<>-])*)(\$?)\1((?:(?!\1)[\w ./#@%:;=!~<>-])*)\1(g?) *"
+)
+"""One `s/old/new/` of sed."""
+
+
+def _replaced(script: str, lines: list[str]) -> str | None:
+    """The lines after plain replacements, one after the other."""
+    while change := _REPLACES.match(script):
+        script = script[change.end() :]
+        pattern, new = change[2] + re.escape(change[3]) + change[4], change[5]
+        lines = [re.sub(pattern, new, line, count=not change[6]) for line in lines]
+    return None if script else "".join(lines)
 
 
 def _translated(text: str, old: str, new: str) -> str | None:

@@ -24,7 +24,7 @@ from orchestrator.safety import (
     windows,
 )
 from orchestrator.safety.familiar import only_asks
-from orchestrator.safety.rulebook import Book, rules_for, without_values
+from orchestrator.safety.rulebook import Book, operands, rules_for, without_values
 from orchestrator.safety.scope import AT_HOME, Scope, absolute, consequence, scope, starts_sessions
 from orchestrator.safety.verdict import Finding, Level, Loss, printable
 from orchestrator.safety.walk import Invocation, Walk
@@ -310,7 +310,7 @@ class Examiner:
         found = targets.changes(name, arguments, self.book)
         for file in arguments if name == "tee" else ():
             scene.scripts[absolute(file, scene)] = UNKNOWN if invocation.given is None else invocation.given
-        if copied := targets.copies(name, arguments):
+        if copied := targets.copies(name, operands(name, arguments, self.book.values)):
             source, copy = copied
             text = f'{source} "$@"' if posixpath.dirname(source) in _PROGRAM_FOLDERS else None
             text = text or (

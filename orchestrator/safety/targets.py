@@ -155,9 +155,8 @@ def downloads(program: str, arguments: list[str]) -> list[str]:
     return [item for item in named if item not in urls] + [url.rpartition("/")[2] for url in urls]
 
 
-def copies(program: str, arguments: list[str]) -> tuple[str, str] | None:
+def copies(program: str, files: list[str]) -> tuple[str, str] | None:
     """The file that a command copies or links, and the new name; None for several, or another command."""
-    files = [item for item in arguments if not item.startswith("-")]
     return (files[0], files[1]) if program in {"cp", "ln", "mv", "install"} and len(files) == 2 else None
 
 

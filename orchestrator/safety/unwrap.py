@@ -161,18 +161,18 @@ def _ends_with_value(argument: str, takes: tuple[str, ...]) -> bool:
 
 
 def _script(wrapper: Wrapper, rest: list[str], invocation: Invocation) -> Inner:
-    from_input = not rest or rest[0] in {"-", "/dev/stdin"} or "-s" in invocation.argv
+    first = re.sub(r"^/proc/self/fd/", "/dev/fd/", "".join(rest[:1]))
+    from_input = first in {"", "-", "/dev/stdin", "/dev/fd/0"} or "-s" in invocation.argv
     if from_input:
         if invocation.given is not None:
             return Inner(wrapper, script=invocation.given, positional=tuple(rest) or None)
         return Inner(wrapper, blind=bool(invocation.piped))
     scene = invocation.scene
-    key = re.sub(r"^\./", "", rest[0])
-    path = rest[0] if rest[0].startswith("/") else f"{(scene.cwd or '/?').rstrip('/')}/{key}"
+    path = first if first.startswith("/") else f"{(scene.cwd or '/?').rstrip('/')}/{first.removeprefix('./')}"
     if path in scene.scripts:
         return Inner(wrapper, script=scene.scripts[path], positional=tuple(rest[1:]))
-    is_blind = UNKNOWN in rest[0] or rest[0].startswith("/dev/fd/")
-    return Inner(wrapper, file=rest[0], positional=tuple(rest[1:]), blind=is_blind)
+    is_blind = UNKNOWN in first or first.startswith("/dev/fd/")
+    return Inner(wrapper, file=first, positional=tuple(rest[1:]), blind=is_blind)
 
 
 def _parallel(rest: list[str], invocation: Invocation) -> str | None:
@@ -285,7 +285,9 @@ def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
     if inner.own_name:
         changes["values"] = {**scene.values, "0": (inner.own_name,)}
     if inner.wrapper.remote:
-        changes |= {"remote": True, "cwd": None, "mounts": tuple(_mounts(invocation.argv))}
+        mounts = tuple(_mounts(invocation.argv))
+        folder = _value("--workdir", invocation.argv) or _value("-w", invocation.argv)
+        changes |= {"remote": True, "cwd": folder if mounts and folder else None, "mounts": mounts}
     return scene.copy(**changes)
 
 
