@@ -19,7 +19,7 @@ _UNDO = "kill|reset|rollback|clean|cleanup|prune|teardown|format|shutdown|reboot
 _LOSS = (
     f"{_ORDER}|{_UNDO}|del|rmi|rmdir|wipeout|flush|flushall|flushdb|unlink|unpublish|revert|"
     "obliterate|shred|strip|abandon|discard|expire|clear|gc|deprovision|decommission|evict|drain|"
-    "detach|disable|stop|restart|poweroff|overwrite|reinstall|deregister|revoke|restore|forget|zap|"
+    "detach|disable|stop|restart|poweroff|overwrite|clobber|reinstall|deregister|revoke|restore|forget|zap|"
     "mkfs|trash|empty|undo|quit|logout|cancel|decline|abort|reinit|failover|switchover|demote|unmonitor|unrecord|"
     "unset|untag|unmount|unload|(?:user|group|node|peer|host|db|key)del|del(?:br|node|user|peer|group|host|key|db)|rem|"
     "autoclean|downgrade|full-refresh"
@@ -109,6 +109,8 @@ def orders_loss(arguments: list[str], most: int = 2) -> bool:
         return False
     words = list(takewhile(lambda item: not item.startswith("-"), arguments))
     words = words[: 1 if words[:1] and words[0] in {"run", "test", "exec", "watch"} else most]
+    if words and re.fullmatch(rf"(?:{_ORDER})[-:][\w-]+", words[0]):
+        return True
     return any(re.fullmatch(_ORDER, word) for word in words) or any(map(_ORDERED.fullmatch, arguments))
 
 
