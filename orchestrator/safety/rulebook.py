@@ -111,6 +111,8 @@ class Wrapper(Strict):
     """The remaining arguments are joined and read by a shell."""
     script: bool = False
     """Without a text option its first operand is a script file, and without operands it reads stdin."""
+    each: bool = False
+    """Each operand of several words, and each value of a text option, is a shell script of its own."""
     input: bool = False
     """It appends arguments read from its input, which nobody knows yet."""
     remote: bool = False

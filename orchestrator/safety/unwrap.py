@@ -65,6 +65,10 @@ def unwrap(program: str, invocation: Invocation, book: Book) -> list[Inner]:
 
 def _one(wrapper: Wrapper, program: str, invocation: Invocation, book: Book) -> Inner:
     arguments = invocation.argv[1:]
+    if wrapper.each:
+        given = [after for before, after in pairwise(["", *arguments]) if before in wrapper.text]
+        texts = [*given, *operands(program, arguments, book.values)]
+        return Inner(wrapper, script="\n".join(text for text in texts if " " in text) or None)
     text, rest = _text_option(wrapper, arguments)
     if text is not None:
         return Inner(wrapper, script=text, positional=tuple(rest[1:]), own_name="".join(rest[:1]))
