@@ -188,7 +188,7 @@ def _file(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         file = "".join(invocation.argv[invocation.argv.index("-jar") + 1 :][:1])
     if not file or UNKNOWN in file:
         return False
-    written = invocation.scene.scripts.get(absolute(file, invocation.scene))
+    written = invocation.scene.script(absolute(file, invocation.scene))
     if written is not None:
         inspect(examiner, written, invocation.scene, file, python=bool(_PYTHON.match(name)))
         return True

@@ -293,8 +293,8 @@ class Examiner:
             self.add("shell.foreign-program", Level.ASK, f"runs a program at {where.value}", subject)
         elif where is Scope.INSIDE:
             interpreters.script_file(self, text, arguments, scene)
-        if absolute(text, scene) in scene.scripts:
-            self.walk.script(scene.scripts[absolute(text, scene)], scene.copy(positional=arguments))
+        if script := scene.script(absolute(text, scene)):
+            self.walk.script(script, scene.copy(positional=arguments))
         return name, False
 
     def secret(self, argument: str, scene: Scene, subject: str) -> None:
@@ -318,7 +318,7 @@ class Examiner:
             )
             scene.scripts |= {absolute(copy, scene): text} if text else {}
         for file in targets.downloads(name, arguments):
-            scene.scripts[absolute(file, scene)] = UNKNOWN
+            scene.scripts[absolute(file, scene) + "/" * file.endswith("/")] = UNKNOWN
         is_emptied = invocation.given is not None and not invocation.given.strip()
         if name == "tee" and (is_emptied or set(arguments) & set(invocation.piped)):
             found = [change._replace(loss="yes") for change in found]

@@ -143,7 +143,9 @@ def fetched(words: tuple[str, ...], target: str) -> bool:
 
 
 def downloads(program: str, arguments: list[str]) -> list[str]:
-    """Files that a program fetches: nobody knows what will be in them."""
+    """Files and folders that a program fetches: nobody knows what will be in them."""
+    if program == "git" and "clone" in arguments:
+        return _cloned([item for item in arguments if not item.startswith("-")])
     if program not in _DOWNLOADERS:
         return []
     named = [
@@ -153,6 +155,14 @@ def downloads(program: str, arguments: list[str]) -> list[str]:
     ]
     urls = [item for item in arguments if "/" in item and not item.startswith("-")]
     return [item for item in named if item not in urls] + [url.rpartition("/")[2] for url in urls]
+
+
+def _cloned(words: list[str]) -> list[str]:
+    """The folder that `git clone` makes."""
+    origin = next((at for at, item in enumerate(words) if re.search(r"[/:]", item)), -1)
+    named = re.match(r"(?:.*[/:])?(.+?)/*(?:\.git)?/*$", words[origin])
+    folder = "".join(words[origin + 1 : origin + 2]) or (named[1] if named else "")
+    return [folder.rstrip("/") + "/"] if origin >= 0 and folder else []
 
 
 def copies(program: str, files: list[str]) -> tuple[str, str] | None:

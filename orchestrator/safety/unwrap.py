@@ -173,8 +173,8 @@ def _script(wrapper: Wrapper, rest: list[str], invocation: Invocation) -> Inner:
         return Inner(wrapper, blind=bool(invocation.piped))
     scene = invocation.scene
     path = first if first.startswith("/") else f"{(scene.cwd or '/?').rstrip('/')}/{first.removeprefix('./')}"
-    if path in scene.scripts:
-        return Inner(wrapper, script=scene.scripts[path], positional=tuple(rest[1:]))
+    if (script := scene.script(path)) is not None:
+        return Inner(wrapper, script=script, positional=tuple(rest[1:]))
     is_blind = UNKNOWN in first or first.startswith("/dev/fd/")
     return Inner(wrapper, file=first, positional=tuple(rest[1:]), blind=is_blind)
 
