@@ -67,6 +67,9 @@ _MONGO = re.compile(
     r"|serverStatus|hello|isMaster|dataSize|totalSize)\(.*|rs\.status\(\)|show \w+)\s*",
     re.IGNORECASE | re.DOTALL,
 )
+_MONGO_ASKS = re.compile(
+    r"\.(run|admin)Command\(\s*\{?\s*['\"]?(ping|hello|buildInfo|serverStatus|dbStats|connectionStatus)['\"]?(\s*:\s*1\s*\})?\s*\)"
+)
 _MONGO_CHANGE = re.compile(
     r"\.(remove|delete|drop|insert|update|save|replace|findAnd|findOneAnd|bulk|create|kill|shutdown|rename|eval|forEach"
     r"|run|admin|set|add|grant|revoke|fsync|repair|compact|convert|re[iI]ndex)\w*\s*\(|=>|function|\$out|\$merge",
@@ -81,7 +84,7 @@ def speaks_sql(program: str) -> bool:
 def only_queries(program: str, arguments: list[str], given: str | None) -> bool:
     """Whether everything that the client is told to do is a query; False for other programs."""
     if program in {"mongosh", "mongo"}:
-        texts = _after(arguments, ("--eval",))
+        texts = [_MONGO_ASKS.sub(".stats()", text) for text in _after(arguments, ("--eval",))]
         return bool(texts) and all(
             _MONGO.fullmatch(text) and not _MONGO_CHANGE.search(text) for text in texts
         )

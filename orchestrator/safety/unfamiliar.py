@@ -78,7 +78,8 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
     disks = [item for item in arguments if targets.DISK.match(_AS_OUTPUT.sub("", item))]
     if disks and not asked and not _only_looks(arguments, disks):
         others = [item for item in arguments if not item.startswith("-") and item not in disks]
-        copies = arguments[-1] in disks and bool(others)
+        after_one = len(disks) > 1 and arguments[-2:-1] == disks[-2:-1]
+        copies = arguments[-1] in disks and (bool(others) or after_one)
         writes = (
             grave or copies or any(map(_WRITES_DISK.match, arguments)) or any("=" in item for item in disks)
         )
