@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _FETCHERS = {"npx", "bunx", "pnpx", "uvx", "pipx"}
 _FETCHING = {"dlx", "x", "tool run"}
+_SAME_SHELL = {"command", "builtin"}
+"""Wrappers after which the shell is where the command left it."""
 _RUN_WORDS = frozenset([
     "run",
     "exec",
@@ -66,6 +68,10 @@ def carried(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         runs = inner.script is not None or inner.argv or inner.blind or inner.file
         at = len(examiner.findings)
         _follow(examiner, inner, invocation, scene)
+        if name in _SAME_SHELL:
+            functions = invocation.scene.functions
+            invocation.scene.takes_over(scene, ())
+            invocation.scene.functions = functions
         if inner.blind or UNKNOWN in (inner.script or ""):
             _fed(examiner, " ".join(invocation.piped), scene)
         if inner.wrapper.raised and (runs or not readers.entry(name, invocation.argv[1:], examiner.book)):

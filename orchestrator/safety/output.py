@@ -231,7 +231,10 @@ _REPLACES = re.compile(
 
 
 def _replaced(script: str, lines: list[str]) -> str | None:
-    """The lines after plain replacements, one after the other."""
+    """The lines after plain replacements, one after the other; or one of them, or all but one."""
+    if one := re.fullmatch(r"-n ([1-9]\d*)p|([1-9]\d*)d", script):
+        at = int(one[1] or one[2])
+        return "".join(lines[at - 1 : at] if one[1] else lines[: at - 1] + lines[at:])
     while change := _REPLACES.match(script):
         script = script[change.end() :]
         pattern, new = change[2] + re.escape(change[3]) + change[4], change[5]
@@ -251,7 +254,7 @@ def _translated(text: str, old: str, new: str) -> str | None:
 
 def _range(text: str) -> str:
     """A `tr` set such as `A-Za-z`, spelt out; empty when it holds classes."""
-    if "[" in text or "\\" in text:
+    if re.search(r"\[[:=]|\\", text):
         return ""
     result, at = "", 0
     while at < len(text):

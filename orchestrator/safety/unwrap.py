@@ -165,6 +165,8 @@ def _ends_with_value(argument: str, takes: tuple[str, ...]) -> bool:
 
 
 def _script(wrapper: Wrapper, rest: list[str], invocation: Invocation) -> Inner:
+    named = _value("--rcfile", invocation.argv) or _value("--init-file", invocation.argv)
+    rest = rest or ([named] if named else [])
     first = re.sub(r"^/proc/self/fd/", "/dev/fd/", "".join(rest[:1]))
     from_input = first in {"", "-", "/dev/stdin", "/dev/fd/0"} or "-s" in invocation.argv
     if from_input:
@@ -195,13 +197,15 @@ def _parallel(rest: list[str], invocation: Invocation) -> str | None:
 def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -> list[str]:
     if not rest:
         return []
-    mark = _mark(arguments[: len(arguments) - len(rest)])
+    own = arguments[: len(arguments) - len(rest)]
+    mark = _mark(own)
     named = _value("--arg-file", arguments) or _value("-a", arguments)
     from_file = invocation.scene.scripts.get(absolute(named, invocation.scene)) if named else None
     if from_file and UNKNOWN not in from_file:
         extra = from_file.split()
     elif invocation.given is not None:
-        extra = invocation.given.splitlines() if mark else invocation.given.split()
+        by_line = mark or any(map(_BY_LINE.match, own))
+        extra = invocation.given.splitlines() if by_line else invocation.given.split()
     elif invocation.piped[:1] == ("ls",) and not set(invocation.piped) & {"sed", "awk", "cut", "tr"}:
         words = [word for word in invocation.piped[1:] if not word.startswith("-") and "grep" not in word]
         extra = [(word.rstrip("/") + "/") for word in words[:1] if word] or ["./"]
@@ -213,6 +217,10 @@ def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -
     if any(mark in item for item in rest):
         return [item.replace(mark, extra[0] if extra else "") for item in rest]
     return [*rest, *extra]
+
+
+_BY_LINE = re.compile(r"-[a-z]*0$|-d|--null|--delimiter")
+"""Options with which `xargs` takes blanks for a part of an item; a NUL counts as a line end here."""
 
 
 def _mark(own: list[str]) -> str:
@@ -274,7 +282,7 @@ def scripts(inner: Inner, invocation: Invocation) -> list[str]:
 def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
     """The scene that the inner command sees."""
     scene = invocation.scene
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {"functions": {}} if inner.argv else {}
     if inner.positional is not None:
         changes["positional"] = list(inner.positional)
     program = posixpath.basename(invocation.argv[0])

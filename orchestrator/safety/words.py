@@ -60,8 +60,8 @@ class Scene:
     def copy(self, **changes: Any) -> Scene:
         """A scene for a subshell: what happens there does not come back, except calls and files."""
         mine: dict[str, Any] = {**vars(self), **changes}
-        mine["values"], mine["references"] = dict(mine["values"]), dict(self.references)
-        mine["functions"] = dict(self.functions)
+        for name in ("values", "references", "functions"):
+            mine[name] = dict(mine[name])
         return Scene(**mine)
 
     def takes_over(self, other: Scene, but: tuple[str, ...]) -> None:
