@@ -9,7 +9,7 @@ from itertools import dropwhile, islice
 from typing import TYPE_CHECKING
 
 from orchestrator.safety import embedded, interpreters, queries, readers, unwrap
-from orchestrator.safety.rulebook import has
+from orchestrator.safety.rulebook import begins, has, operands
 from orchestrator.safety.verdict import Finding, Level
 from orchestrator.safety.walk import Invocation
 from orchestrator.safety.words import UNKNOWN, Scene
@@ -21,6 +21,8 @@ _FETCHERS = {"npx", "bunx", "pnpx", "uvx", "pipx"}
 _FETCHING = {"dlx", "x", "tool run"}
 _SAME_SHELL = {"command", "builtin"}
 """Wrappers after which the shell is where the command left it."""
+_RUNS_BINARIES = {"yarn", "pnpm"}
+"""Programs whose first word may be a program of the project's dependencies."""
 _RUN_WORDS = frozenset([
     "run",
     "exec",
@@ -84,10 +86,21 @@ def carried(examiner: Examiner, name: str, invocation: Invocation) -> bool:
             examiner.add("packages.runs-unknown", Level.ASK, why, " ".join(invocation.argv))
     for text in unwrap.texts_taken(name, invocation):
         examiner.walk.script(text, invocation.scene.copy())
+    if name in _RUNS_BINARIES:
+        _binary(examiner, name, invocation)
     known |= embedded.run(examiner, name, invocation)
     if not known and not queries.speaks_sql(name) and examiner.walk.depth < _TOLD_DEPTH:
         _told(examiner, name, invocation)
     return known
+
+
+def _binary(examiner: Examiner, name: str, invocation: Invocation) -> None:
+    """`yarn prisma …`: a program with rules of its own, and no command of the one that runs it."""
+    book, argv = examiner.book, invocation.argv
+    first = "".join(operands(name, argv[1:], book.values)[:1])
+    own = any(begins([first], rule.words) for rule in book.candidates(name))
+    if first in argv and book.names(first) and not own:
+        examiner.walk.nested(Invocation(argv[argv.index(first) :], invocation.scene, invocation.given))
 
 
 def _told(examiner: Examiner, name: str, invocation: Invocation) -> None:

@@ -68,9 +68,16 @@ _STATE = re.compile(
 _CHANGES = re.compile(
     rf"(?:.*[-_:.])?(?:{_LOSS}|{_OUT}|set|put|update|create|add|modify|edit|patch|scale|rename|move|mv|cp|copy|import|attach"
     r"|install|enable|start|run|exec|invoke|write|new|login|init|upgrade|rotate|assign|grant|allow|deny|block|lock"
-    r"|unlock|join|leave|fail|resize|replace|merge|approve|close|transfer|tag|label)(?:[-_:.].*)?",
+    r"|unlock|join|leave|fail|resize|replace|merge|approve|close|transfer|tag|label|down|up|seal|suspend|resume"
+    r"|archive|offline|online|compact|connect|taint|gc|clear\w+|alter|freeze|pause|hold|convert|extend|shrink|grow"
+    r"|expand|mount|eject|sanitize|wipe|repair|refresh|rebuild|renew|regenerate|rebalance|offset|maintenance|cordon"
+    # What is undone: `unseal`, `detach`, `disconnect`, but not `unit`, `device`, `display`.
+    r"|(?:un|de|dis)(?!it|iver|ix|bug|fault|lta|mo|pend|ploy|scri|sign|sk|stin|tail|v|play|trib|cover)[a-z]{3,}"
+    r")(?:[-_:.].*)?",
     re.IGNORECASE,
 )
+_BARE = re.compile(rf"-.*|{_LOSS}|{_OUT}", re.IGNORECASE)
+"""Before a last `help` that is the name of a thing: `delete pod help`, but not `ec2 delete-tags help`."""
 _BY_NAME = _UNDO.replace("|format", "|format[-_](?:disk|drive|usb|sd|partition)s?")
 _NAME = re.compile(rf"(?i)(?:^|[-_.])(?:{_ORDER}|{_BY_NAME}|{_SHIP})(?:$|[-_.])")
 _VERSION = re.compile(r"rm[-_](?:old|new|copy|bak|orig|v?\d+)")
@@ -85,17 +92,22 @@ _ASKS = {
     "--noop",
     "--why-run",
     "--check",
-    "--list",
     "--whatif",
     "--what-if",
     "--assumeno",
-    "help",
 }
+
+
+def _rehearses(arguments: list[str]) -> bool:
+    """Whether a command only asks for help, or says what it would do."""
+    if arguments[-1:] == ["help"] and not any(map(_BARE.fullmatch, arguments)):
+        return True
+    return arguments[:1] == ["help"] or bool(_ASKS & set(arguments))
 
 
 def speaks_of_loss(arguments: list[str]) -> bool:
     """Whether the first words or an option of a command say that it deletes, stops or sends something."""
-    if _ASKS & set(arguments):
+    if _rehearses(arguments):
         return False
     # Behind a word it belongs to a container that ends: `run --rm`.
     arguments = arguments[:1] + [item for item in arguments[1:] if item != "--rm"]
@@ -105,7 +117,7 @@ def speaks_of_loss(arguments: list[str]) -> bool:
 
 def orders_loss(arguments: list[str], most: int = 2) -> bool:
     """Whether a tool's first words (at `most` so many) or an option order, without a doubt, a deletion."""
-    if _ASKS & set(arguments):
+    if _rehearses(arguments):
         return False
     words = list(takewhile(lambda item: not item.startswith("-"), arguments))
     words = words[: 1 if words[:1] and words[0] in {"run", "test", "exec", "watch"} else most]
@@ -131,14 +143,16 @@ _ASKING_VERB = re.compile(r"(?:list|ls|show|get|describe|read|tail|query|search|
 
 def only_asks(arguments: list[str], program: str = "") -> bool:
     """Whether the first words are a question, and none of them a change."""
+    if program == "aws" and arguments[-1:] == ["help"]:
+        return True
     if program in _VERB_LAST:
         # Their first words are things: `monitor workspace delete`.
         words = list(takewhile(lambda item: not item.startswith("-"), arguments))
         asking = next((at for at, word in enumerate(words) if _ASKING_VERB.fullmatch(word)), len(words))
         if any(map(_CHANGES.fullmatch, words[:asking])):
-            return bool(_ASKS & set(arguments))
+            return _rehearses(arguments)
     words = [item for item in arguments if re.match(r"[A-Za-z]", item)][:4]
-    if (_ASKS | {"--test", "--describe", "--status", "--show"}) & set(arguments):
+    if _rehearses(arguments) or {"--test", "--describe", "--status", "--show"} & set(arguments):
         return True
     asked = next((at for at, word in enumerate(words) if _QUESTION.fullmatch(word)), None)
     if any(map(_OPTION.fullmatch, arguments)):
@@ -148,7 +162,7 @@ def only_asks(arguments: list[str], program: str = "") -> bool:
     if asked is None:
         is_noun = bool(words) and words[-1] == arguments[-1] and bool(_NOUNS.fullmatch(words[-1]))
         return is_noun and not any(map(_CHANGES.fullmatch, words))
-    if words[asked] == "help" or (asked == 1 and _STATE.fullmatch(" ".join(words[:2]))):
+    if asked == 1 and _STATE.fullmatch(" ".join(words[:2])):
         return True
     # `logs`, `versions` and the like may also be the thing that the next word does something to.
     before = words[: asked + 2 if _THING.fullmatch(words[asked]) else asked]
@@ -170,7 +184,7 @@ _ASIDE = frozenset(["is", "test", "check", "has", "non", "no", "on", "pre", "pos
 
 def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = False) -> bool:
     """Whether a script is called after something that cannot be undone; `loosely`: anywhere in its name."""
-    if _ASKS & set(arguments):
+    if _rehearses(arguments) or "--list" in arguments:
         return False
     if loosely:
         name = re.sub(r"\.\w+$", "", posixpath.basename(path))

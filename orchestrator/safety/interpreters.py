@@ -162,7 +162,7 @@ def _module(examiner: Examiner, words: list[str], invocation: Invocation) -> boo
     """`python -m`: the module is judged as the program of its name."""
     module = "".join(words[:1])
     known = _OWN_NAMES.get(module, module)
-    ruled = "." not in module and bool(examiner.book.candidates(known))
+    ruled = "." not in module and examiner.book.names(known)
     if not ruled and not {module, module.split(".")[0]} & _MODULES:
         return False
     examiner.add("project.tools", Level.SNAPSHOT, "runs a module of Python", module)

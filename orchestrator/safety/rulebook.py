@@ -47,6 +47,8 @@ class Rule(Strict):
     all: Names = ()
     argument: str = ""
     """A pattern that one argument must match; with `any`, either is enough."""
+    task: bool = False
+    """The argument is the first operand, with `run` and a workspace before it aside."""
     text: str = ""
     """A pattern, in any case, that the arguments or the literal input must match."""
     unless: Names = ()
@@ -169,6 +171,10 @@ class Book(Strict):
     @cached_property
     def _outward_patterns(self) -> re.Pattern[str]:
         return _any_of(self.outward)
+
+    def names(self, program: str) -> bool:
+        """Whether a rule is on a program of this very name."""
+        return program in self._exact
 
     def candidates(self, program: str) -> list[Rule]:
         """The rules that name a program."""
@@ -303,10 +309,18 @@ def applies(rule: Rule, program: str, arguments: list[str], given: str, book: Bo
         return False
     if rule.any or rule.argument:
         by_option = any(has(option, arguments) or shortened(option, arguments) for option in rule.any)
+        items = _task(found) if rule.task else arguments
         pattern = rule.argument
-        if not by_option and not (pattern and any(re.search(pattern, item) for item in arguments)):
+        if not by_option and not (pattern and any(re.search(pattern, item) for item in items)):
             return False
     return not rule.text or bool(re.search(rule.text, " ".join([*arguments, given]).strip(), re.IGNORECASE))
+
+
+def _task(found: list[str]) -> list[str]:
+    """The task that is run, by the operands of `npm` and the like."""
+    at = 2 if found[:1] == ["workspace"] else 0
+    at += found[at : at + 1] in (["run"], ["run-script"])
+    return found[at : at + 1]
 
 
 def rules_for(program: str, arguments: list[str], given: str, book: Book) -> list[Rule]:

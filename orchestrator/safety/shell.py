@@ -86,6 +86,7 @@ _SERVICES = (
     "cloud.",
     "queues.",
     "fleet.",
+    "firewall",
 )
 """Rules that look for a word among all arguments: a subcommand that only reads is the better sign."""
 _ASKABLE = (
