@@ -39,14 +39,15 @@ _OPTION = re.compile(
 )
 _ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-]+)?", re.IGNORECASE)
 _QUESTION = re.compile(
-    r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
+    r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|lint|plan|preview"
     r"|logs?|tail|top|ping|whoami|inspect|explain|history|stats?|usage|lookup|query|count|find|verify|health|events?|print"
     r"|dump\w*|\w+info|[\w-]+-list|\w*stats?|session|active|observe|ring|proxy-config|about|[\w-]+-info|\w*-status|list\w+|getall|isready|exists?|output|fetch|manifest|repoquery|provides|whatprovides|receive"
     r"|cat|read|browse|watch|who|tree|metrics|versions|doctor|man|analy[sz]e|report|monitor|presign|df|du|audit|trace|graph|scan)(?:[-_:].*)?",
     re.IGNORECASE,
 )
+_LOOKS_FIRST = re.compile(r"-[lL]\w?")
 _LOOKS = re.compile(
-    r"-L\w?|-l\w?|--?(?:list|get|show|display)[\w-]*|--?(ls|info|status|cat|du|df|count|stat|tail|text|query|print)(-\S+)?"
+    r"--?(?:list|get|show|display)[\w-]*|--?(ls|info|status|cat|du|df|count|stat|tail|text|query|print)(-\S+)?"
 )
 _ACTS = re.compile(
     r"-\w*[dDrRFXxwk]\w{0,2}|--(add|set|create|modify|flush|append|insert|import|load|write|force)(=.*)?"
@@ -61,14 +62,12 @@ _NOUNS = re.compile(
 )
 """What a command shows that says no more than their name."""
 _THING = re.compile(r"logs?|versions?|events?|health|metrics|stats?|history|usage", re.IGNORECASE)
-_STATE = re.compile(
-    r"(deploy|migrate|provision|release)s? (status|info|list|ls|history|logs?|show|plan|diff|check|validate)"
-)
+_STATE = re.compile(r"migrat(e|ions?) (status|info|list|ls|history|show|plan|diff|check|validate)")
 """Where a verb is the name of a thing that is shown."""
 _CHANGES = re.compile(
     rf"(?:.*[-_:.])?(?:{_LOSS}|{_OUT}|set|put|update|create|add|modify|edit|patch|scale|rename|move|mv|cp|copy|import|attach"
     r"|install|enable|start|run|exec|invoke|write|new|login|init|upgrade|rotate|assign|grant|allow|deny|block|lock"
-    r"|unlock|join|leave|fail|resize|replace|merge|approve|close|transfer|tag|label|down|up|seal|suspend|resume"
+    r"|unlock|join|leave|fail|resize|replace|merge|approve|close|transfer|tag|label|on|off|down|up|seal|suspend|resume"
     r"|archive|offline|online|compact|connect|taint|gc|clear\w+|alter|freeze|pause|hold|convert|extend|shrink|grow"
     r"|expand|mount|eject|sanitize|wipe|repair|refresh|rebuild|renew|regenerate|rebalance|offset|maintenance|cordon"
     # What is undone: `unseal`, `detach`, `disconnect`, but not `unit`, `device`, `display`.
@@ -157,7 +156,8 @@ def only_asks(arguments: list[str], program: str = "") -> bool:
     asked = next((at for at, word in enumerate(words) if _QUESTION.fullmatch(word)), None)
     if any(map(_OPTION.fullmatch, arguments)):
         return False
-    if asked is None and any(map(_LOOKS.fullmatch, arguments)) and "/dev/" not in " ".join(arguments):
+    looks = any(map(_LOOKS.fullmatch, arguments)) or any(map(_LOOKS_FIRST.fullmatch, arguments[:1]))
+    if asked is None and looks and "/dev/" not in " ".join(arguments):
         return not any(map(_CHANGES.fullmatch, words)) and not any(map(_ACTS.fullmatch, arguments))
     if asked is None:
         is_noun = bool(words) and words[-1] == arguments[-1] and bool(_NOUNS.fullmatch(words[-1]))

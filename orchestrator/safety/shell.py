@@ -24,7 +24,7 @@ from orchestrator.safety import (
     windows,
 )
 from orchestrator.safety.familiar import only_asks
-from orchestrator.safety.rulebook import Book, operands, rules_for, without_values
+from orchestrator.safety.rulebook import Book, has, operands, rules_for, without_values
 from orchestrator.safety.scope import AT_HOME, Scope, absolute, consequence, scope, starts_sessions
 from orchestrator.safety.verdict import Finding, Level, Loss, printable
 from orchestrator.safety.walk import Invocation, Walk
@@ -264,6 +264,7 @@ class Examiner:
             )
             is_question |= (
                 asked
+                and not any(has(option, argv[1:]) for option in rule.any)
                 and not (rule.text and queries.speaks_sql(name))
                 and rule.severity >= Level.ASK
                 and rule.id.startswith(_SERVICES)
