@@ -15,13 +15,13 @@ from orchestrator.safety.verdict import Finding, Level, gravest, spelt
 from orchestrator.safety.words import Scene
 
 Decision = Literal["allow", "allow_with_snapshot", "review", "ask", "deny"]
-UNFAMILIAR = frozenset({"shell.not-known", "http.fetch", "shell.write-private"})
+UNFAMILIAR = frozenset({"shell.not-known", "http.fetch", "net.copies-in", "shell.write-private"})
 """Findings that say only that little is known, and nothing bad: they stay `review`."""
 MILD = frozenset({"shell.raises-rights-to-read", "remote.reads"})
 """Findings on something outside the workspace that is read, and no more."""
 _LIKELY = re.compile(
     r"(\./)?((src|lib|app)/)?"
-    r"(app|main|index|server|config|settings|utils|models|views|routes|urls|style|notes)\.(?!log$)\w+"
+    r"(app|main|index|server|config|settings|utils|models|views|routes|urls|style|notes|data)\.(?!log$)\w+"
 )
 """Files that most projects have: in a run, whether they are there is looked up."""
 FAILURES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError)

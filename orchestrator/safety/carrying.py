@@ -9,16 +9,20 @@ from itertools import dropwhile, islice
 from typing import TYPE_CHECKING
 
 from orchestrator.safety import embedded, interpreters, queries, readers, unwrap
-from orchestrator.safety.rulebook import has
+from orchestrator.safety.rulebook import begins, has, operands
 from orchestrator.safety.verdict import Finding, Level
 from orchestrator.safety.walk import Invocation
-from orchestrator.safety.words import Scene
+from orchestrator.safety.words import UNKNOWN, Scene
 
 if TYPE_CHECKING:
     from orchestrator.safety.shell import Examiner
 
 _FETCHERS = {"npx", "bunx", "pnpx", "uvx", "pipx"}
 _FETCHING = {"dlx", "x", "tool run"}
+_SAME_SHELL = {"command", "builtin"}
+"""Wrappers after which the shell is where the command left it."""
+_RUNS_BINARIES = {"yarn", "pnpm"}
+"""Programs whose first word may be a program of the project's dependencies."""
 _RUN_WORDS = frozenset([
     "run",
     "exec",
@@ -53,6 +57,8 @@ _LOOKED_AT, _FOLLOWED = 400, 4
 """Words of a command that are looked at, and commands among them that are followed."""
 _GUESSED = ("shell.not-known", "shell.unreadable", "shell.unknown", "remote.", "project.grave-word")
 """Findings that a text which is no command may have, too."""
+_BETWEEN_TEXTS = re.compile(r"""["']\s*[,+.]?\s*["']""")
+"""Where code joins or lists the texts that it prints."""
 _HIDDEN = re.compile(r"(?:\brm\s+-\w*[rRf]|\bmkfs|\bdd\s+\S*of=/dev/|\bshred\s).*", re.DOTALL)
 
 
@@ -64,6 +70,12 @@ def carried(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         runs = inner.script is not None or inner.argv or inner.blind or inner.file
         at = len(examiner.findings)
         _follow(examiner, inner, invocation, scene)
+        if name in _SAME_SHELL:
+            functions = invocation.scene.functions
+            invocation.scene.takes_over(scene, ())
+            invocation.scene.functions = functions
+        if inner.blind or UNKNOWN in (inner.script or ""):
+            _fed(examiner, " ".join(invocation.piped), scene)
         if inner.wrapper.raised and (runs or not readers.entry(name, invocation.argv[1:], examiner.book)):
             _raised(examiner, name, known=bool(runs) and not examiner.findings[at:])
         known |= bool(runs)
@@ -74,10 +86,21 @@ def carried(examiner: Examiner, name: str, invocation: Invocation) -> bool:
             examiner.add("packages.runs-unknown", Level.ASK, why, " ".join(invocation.argv))
     for text in unwrap.texts_taken(name, invocation):
         examiner.walk.script(text, invocation.scene.copy())
+    if name in _RUNS_BINARIES:
+        _binary(examiner, name, invocation)
     known |= embedded.run(examiner, name, invocation)
     if not known and not queries.speaks_sql(name) and examiner.walk.depth < _TOLD_DEPTH:
         _told(examiner, name, invocation)
     return known
+
+
+def _binary(examiner: Examiner, name: str, invocation: Invocation) -> None:
+    """`yarn prisma …`: a program with rules of its own, and no command of the one that runs it."""
+    book, argv = examiner.book, invocation.argv
+    first = "".join(operands(name, argv[1:], book.values)[:1])
+    own = any(begins([first], rule.words) for rule in book.candidates(name))
+    if first in argv and book.names(first) and not own:
+        examiner.walk.nested(Invocation(argv[argv.index(first) :], invocation.scene, invocation.given))
 
 
 def _told(examiner: Examiner, name: str, invocation: Invocation) -> None:
@@ -143,6 +166,12 @@ def _follow(examiner: Examiner, inner: unwrap.Inner, invocation: Invocation, sce
         examiner.doubt("shell.unknown-script", "runs a script that is not known before it runs")
     elif inner.file and not has("-n", invocation.argv):
         interpreters.script_file(examiner, inner.file, list(inner.positional or ()), scene)
+
+
+def _fed(examiner: Examiner, words: str, scene: Scene) -> None:
+    """What feeds a shell in a way that cannot be followed: ruin in its texts is ruin."""
+    for between in ("", " "):
+        hidden(examiner, _BETWEEN_TEXTS.sub(between, words), scene)
 
 
 def _raised(examiner: Examiner, name: str, *, known: bool) -> None:

@@ -250,6 +250,10 @@ _LITERAL = re.compile(
 _HOME = re.compile(
     r"Dir\.home|os\.homedir\(\)|homedir\(\)|ENV\[['\"]HOME['\"]\]|\$ENV\{['\"]?HOME['\"]?\}|process\.env\.HOME|getenv\(['\"]HOME['\"]\)"
 )
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_HOME_FILLED_IN = re.compile(rf"[#$]\{{\s*(?:{_HOME.pattern})\s*\}}")
+_FILLED_IN = re.compile(r"#\{[^{}]*\}")
+"""A value in the middle of a text, as Ruby and others write it."""
 _PRINTED = re.compile(
     r"\b(print|puts|echo|say|warn|console\.log)[ (]+"
     r"(?:'[^'\\]*(?:\\.[^'\\]*)*'|\"[^\"\\$#]*(?:\\.[^\"\\$#]*)*\")(?=\s*(?:[;)}\n]|$))"
@@ -293,7 +297,9 @@ def _evaluated(text: str) -> list[str]:
 def other(text: str) -> Signs:
     """Signs of a text in another language, by its words and its literals."""
     signs = Signs()
-    text = _PATTERN.sub(r"\1 ", _PRINTED.sub(r"\1 ", _HOME.sub('"~"', decoded(text))))
+    text = _QUOTED.sub(lambda match: _HOME.sub("~", match[0]), _HOME_FILLED_IN.sub("~", decoded(text)))
+    text = _FILLED_IN.sub(UNKNOWN, text)
+    text = _PATTERN.sub(r"\1 ", _PRINTED.sub(r"\1 ", _HOME.sub('"~"', text)))
     for name, items in re.findall(r"[@$](\w+)\s*=\s*\(([^()]*)\)", text):
         text = re.sub(rf"@{name}\b(?!\s*=)", lambda _, items=items: items, text)  # type: ignore[misc]
     for name, _, value in re.findall(r"\$(\w+)\s*=\s*(['\"])((?:(?!\2)[^\\])*)\2", text):

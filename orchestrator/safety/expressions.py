@@ -36,6 +36,27 @@ def text_of(node: ast.expr | None, texts: Texts) -> str:
     return UNKNOWN
 
 
+def printed(code: str) -> str | None:
+    """What Python code prints, where it imports and prints and does nothing else."""
+    try:
+        body = ast.parse(code).body
+    except (SyntaxError, ValueError):
+        return None
+    lines = []
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        call = node.value if isinstance(node, ast.Expr) else None
+        if not isinstance(call, ast.Call) or call.keywords:
+            return None
+        end = {"print": "\n", "sys.stdout.write": ""}.get(ast.unparse(call.func))
+        if end is None:
+            return None
+        lines.append(" ".join(text_of(item, {}) for item in call.args) + end)
+    text = "".join(lines)
+    return None if UNKNOWN in text else text or None
+
+
 def quoted(text: str) -> str:
     """A text as one word of a shell."""
     return UNKNOWN if UNKNOWN in text else "'" + text.replace("'", "'\\''") + "'"

@@ -19,7 +19,7 @@ _UNDO = "kill|reset|rollback|clean|cleanup|prune|teardown|format|shutdown|reboot
 _LOSS = (
     f"{_ORDER}|{_UNDO}|del|rmi|rmdir|wipeout|flush|flushall|flushdb|unlink|unpublish|revert|"
     "obliterate|shred|strip|abandon|discard|expire|clear|gc|deprovision|decommission|evict|drain|"
-    "detach|disable|stop|restart|poweroff|overwrite|reinstall|deregister|revoke|restore|forget|zap|"
+    "detach|disable|stop|restart|poweroff|overwrite|clobber|reinstall|deregister|revoke|restore|forget|zap|"
     "mkfs|trash|empty|undo|quit|logout|cancel|decline|abort|reinit|failover|switchover|demote|unmonitor|unrecord|"
     "unset|untag|unmount|unload|(?:user|group|node|peer|host|db|key)del|del(?:br|node|user|peer|group|host|key|db)|rem|"
     "autoclean|downgrade|full-refresh"
@@ -39,14 +39,15 @@ _OPTION = re.compile(
 )
 _ORDERED = re.compile(rf"(?!--remove-orphans)--(?:{_ORDER})(?:-(?!n?o?-?dry)[\w-]+)?", re.IGNORECASE)
 _QUESTION = re.compile(
-    r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|test|lint|plan|preview"
+    r"(?:[\w-]+:)?(?:list|ls|get|show|describe|status|info|view|diff|version|help|search|simulate|validate|check|lint|plan|preview"
     r"|logs?|tail|top|ping|whoami|inspect|explain|history|stats?|usage|lookup|query|count|find|verify|health|events?|print"
-    r"|dominfo|dump\w*|\w+info|[\w-]+-list|\w*stats?|session|active|observe|ring|proxy-config|about|[\w-]+-info|\w*-status|list\w+|getall|isready|exists?|output|fetch|manifest|repoquery|provides|whatprovides"
-    r"|cat|read|dump|browse|watch|who|tree|metrics|versions|doctor|man|analy[sz]e|report|monitor|presign|df|du|audit|trace|graph|scan)(?:[-_:].*)?",
+    r"|dump\w*|\w+info|[\w-]+-list|\w*stats?|session|active|observe|ring|proxy-config|about|[\w-]+-info|\w*-status|list\w+|getall|isready|exists?|output|fetch|manifest|repoquery|provides|whatprovides|receive"
+    r"|cat|read|browse|watch|who|tree|metrics|versions|doctor|man|analy[sz]e|report|monitor|presign|df|du|audit|trace|graph|scan)(?:[-_:].*)?",
     re.IGNORECASE,
 )
+_LOOKS_FIRST = re.compile(r"-[lL]\w?")
 _LOOKS = re.compile(
-    r"-L\w?|-l\w?|--?(?:list|get|show|display)[\w-]*|--?(ls|info|status|cat|du|df|count|stat|tail|text|query|print)(-\S+)?"
+    r"--?(?:list|get|show|display)[\w-]*|--?(ls|info|status|cat|du|df|count|stat|tail|text|query|print)(-\S+)?"
 )
 _ACTS = re.compile(
     r"-\w*[dDrRFXxwk]\w{0,2}|--(add|set|create|modify|flush|append|insert|import|load|write|force)(=.*)?"
@@ -57,16 +58,25 @@ _NOUNS = re.compile(
     r"|snapshots|revisions|releases|instances|ps|size|topics|queues|streams|keys|tables|tokens|devices|networks|volumes|apps|addons|domains|certs|buckets|projects"
     r"|accounts|orgs|teams|repos|sites|functions|plugins|records|templates|stacks|servers|droplets|vms|jobs|runs|builds"
     r"|deployments|environments|envs|sessions|tasks|timers|units|mounts|interfaces|routes|rules|models|datasets|pipelines"
-    r"|stack|dns|config|context|profile|account|inventory|facts|summary|fsck|groups|connections|port"
+    r"|stack|dns|config|context|profile|account|inventory|facts|summary|fsck|groups|connections|port|ips?|urls?"
 )
 """What a command shows that says no more than their name."""
 _THING = re.compile(r"logs?|versions?|events?|health|metrics|stats?|history|usage", re.IGNORECASE)
+_STATE = re.compile(r"migrat(e|ions?) (status|info|list|ls|history|show|plan|diff|check|validate)")
+"""Where a verb is the name of a thing that is shown."""
 _CHANGES = re.compile(
     rf"(?:.*[-_:.])?(?:{_LOSS}|{_OUT}|set|put|update|create|add|modify|edit|patch|scale|rename|move|mv|cp|copy|import|attach"
-    r"|install|enable|start|run|exec|invoke|write|new|login|logout|init|upgrade|rotate|assign|grant|allow|deny|block|lock"
-    r"|unlock|join|leave|fail|resize|replace|merge|approve|cancel|close|transfer|tag|label)(?:[-_:.].*)?",
+    r"|install|enable|start|run|exec|invoke|write|new|login|init|upgrade|rotate|assign|grant|allow|deny|block|lock"
+    r"|unlock|join|leave|fail|resize|replace|merge|approve|close|transfer|tag|label|on|off|down|up|seal|suspend|resume"
+    r"|archive|offline|online|compact|connect|taint|gc|clear\w+|alter|freeze|pause|hold|convert|extend|shrink|grow"
+    r"|expand|mount|eject|sanitize|wipe|repair|refresh|rebuild|renew|regenerate|rebalance|offset|maintenance|cordon"
+    # What is undone: `unseal`, `detach`, `disconnect`, but not `unit`, `device`, `display`.
+    r"|(?:un|de|dis)(?!it|iver|ix|bug|fault|lta|mo|pend|ploy|scri|sign|sk|stin|tail|v|play|trib|cover)[a-z]{3,}"
+    r")(?:[-_:.].*)?",
     re.IGNORECASE,
 )
+_BARE = re.compile(rf"-.*|{_LOSS}|{_OUT}", re.IGNORECASE)
+"""Before a last `help` that is the name of a thing: `delete pod help`, but not `ec2 delete-tags help`."""
 _BY_NAME = _UNDO.replace("|format", "|format[-_](?:disk|drive|usb|sd|partition)s?")
 _NAME = re.compile(rf"(?i)(?:^|[-_.])(?:{_ORDER}|{_BY_NAME}|{_SHIP})(?:$|[-_.])")
 _VERSION = re.compile(r"rm[-_](?:old|new|copy|bak|orig|v?\d+)")
@@ -81,29 +91,37 @@ _ASKS = {
     "--noop",
     "--why-run",
     "--check",
-    "--list",
     "--whatif",
     "--what-if",
     "--assumeno",
-    "help",
 }
+
+
+def _rehearses(arguments: list[str]) -> bool:
+    """Whether a command only asks for help, or says what it would do."""
+    if arguments[-1:] == ["help"] and not any(map(_BARE.fullmatch, arguments)):
+        return True
+    return arguments[:1] == ["help"] or bool(_ASKS & set(arguments))
 
 
 def speaks_of_loss(arguments: list[str]) -> bool:
     """Whether the first words or an option of a command say that it deletes, stops or sends something."""
-    if _ASKS & set(arguments):
+    if _rehearses(arguments):
         return False
-    arguments = [item for item in arguments if item != "--rm"]
+    # Behind a word it belongs to a container that ends: `run --rm`.
+    arguments = arguments[:1] + [item for item in arguments[1:] if item != "--rm"]
     words = [item for item in arguments if not item.startswith("-")][:3]
     return any(_ACTION.fullmatch(word) for word in words) or any(map(_OPTION.fullmatch, arguments))
 
 
 def orders_loss(arguments: list[str], most: int = 2) -> bool:
     """Whether a tool's first words (at `most` so many) or an option order, without a doubt, a deletion."""
-    if _ASKS & set(arguments):
+    if _rehearses(arguments):
         return False
     words = list(takewhile(lambda item: not item.startswith("-"), arguments))
     words = words[: 1 if words[:1] and words[0] in {"run", "test", "exec", "watch"} else most]
+    if words and re.fullmatch(rf"(?:{_ORDER})[-:][\w-]+", words[0]):
+        return True
     return any(re.fullmatch(_ORDER, word) for word in words) or any(map(_ORDERED.fullmatch, arguments))
 
 
@@ -124,24 +142,27 @@ _ASKING_VERB = re.compile(r"(?:list|ls|show|get|describe|read|tail|query|search|
 
 def only_asks(arguments: list[str], program: str = "") -> bool:
     """Whether the first words are a question, and none of them a change."""
+    if program == "aws" and arguments[-1:] == ["help"]:
+        return True
     if program in _VERB_LAST:
         # Their first words are things: `monitor workspace delete`.
         words = list(takewhile(lambda item: not item.startswith("-"), arguments))
         asking = next((at for at, word in enumerate(words) if _ASKING_VERB.fullmatch(word)), len(words))
         if any(map(_CHANGES.fullmatch, words[:asking])):
-            return bool(_ASKS & set(arguments))
+            return _rehearses(arguments)
     words = [item for item in arguments if re.match(r"[A-Za-z]", item)][:4]
-    if (_ASKS | {"--test", "--describe", "--status", "--show"}) & set(arguments):
+    if _rehearses(arguments) or {"--test", "--describe", "--status", "--show"} & set(arguments):
         return True
     asked = next((at for at, word in enumerate(words) if _QUESTION.fullmatch(word)), None)
     if any(map(_OPTION.fullmatch, arguments)):
         return False
-    if asked is None and any(map(_LOOKS.fullmatch, arguments)) and "/dev/" not in " ".join(arguments):
+    looks = any(map(_LOOKS.fullmatch, arguments)) or any(map(_LOOKS_FIRST.fullmatch, arguments[:1]))
+    if asked is None and looks and "/dev/" not in " ".join(arguments):
         return not any(map(_CHANGES.fullmatch, words)) and not any(map(_ACTS.fullmatch, arguments))
     if asked is None:
         is_noun = bool(words) and words[-1] == arguments[-1] and bool(_NOUNS.fullmatch(words[-1]))
         return is_noun and not any(map(_CHANGES.fullmatch, words))
-    if words[asked] == "help":
+    if asked == 1 and _STATE.fullmatch(" ".join(words[:2])):
         return True
     # `logs`, `versions` and the like may also be the thing that the next word does something to.
     before = words[: asked + 2 if _THING.fullmatch(words[asked]) else asked]
@@ -163,7 +184,7 @@ _ASIDE = frozenset(["is", "test", "check", "has", "non", "no", "on", "pre", "pos
 
 def name_speaks_of_loss(path: str, arguments: list[str], *, loosely: bool = False) -> bool:
     """Whether a script is called after something that cannot be undone; `loosely`: anywhere in its name."""
-    if _ASKS & set(arguments):
+    if _rehearses(arguments) or "--list" in arguments:
         return False
     if loosely:
         name = re.sub(r"\.\w+$", "", posixpath.basename(path))

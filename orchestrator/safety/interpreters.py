@@ -161,24 +161,14 @@ def _given_code(arguments: list[str], letters: str) -> str | None:
 def _module(examiner: Examiner, words: list[str], invocation: Invocation) -> bool:
     """`python -m`: the module is judged as the program of its name."""
     module = "".join(words[:1])
-    if module.split(".")[0] not in {"pip", *_MODULES} and module not in _MODULES:
+    known = _OWN_NAMES.get(module, module)
+    ruled = "." not in module and examiner.book.names(known)
+    if not ruled and not {module, module.split(".")[0]} & _MODULES:
         return False
-    known = _OWN_NAMES.get(module, module.split(".")[0] if "." in module else module)
     examiner.add("project.tools", Level.SNAPSHOT, "runs a module of Python", module)
     for text in words[1:] if module in {"timeit", "pdb", "trace"} else ():
         inspect(examiner, text.lstrip("!"), invocation.scene, text, python=True)
-    if known in {
-        "pip",
-        "black",
-        "isort",
-        "ruff",
-        "coverage",
-        "flask",
-        "django-admin",
-        "celery",
-        "pre-commit",
-        "twine",
-    }:
+    if ruled:
         examiner.walk.nested(
             Invocation([known, *words[1:]], invocation.scene, invocation.given, invocation.piped)
         )
@@ -198,7 +188,7 @@ def _file(examiner: Examiner, name: str, invocation: Invocation) -> bool:
         file = "".join(invocation.argv[invocation.argv.index("-jar") + 1 :][:1])
     if not file or UNKNOWN in file:
         return False
-    written = invocation.scene.scripts.get(absolute(file, invocation.scene))
+    written = invocation.scene.script(absolute(file, invocation.scene))
     if written is not None:
         inspect(examiner, written, invocation.scene, file, python=bool(_PYTHON.match(name)))
         return True

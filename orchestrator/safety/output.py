@@ -8,6 +8,7 @@ import posixpath
 import re
 
 from orchestrator.safety.decoding import decoded
+from orchestrator.safety.expressions import printed
 from orchestrator.safety.words import UNKNOWN, Scene, ansi_c
 
 LONGEST = 64 * 1024
@@ -19,8 +20,8 @@ def output_of(argv: list[str], given: str | None, scene: Scene) -> str | None:
     name, arguments = posixpath.basename(argv[0]), argv[1:]
     if any(UNKNOWN in item for item in argv) or len(given or "") > LONGEST:
         return None
-    if name == "echo":
-        return _echo(arguments)
+    if name in {"echo", "yes"}:
+        return _echo(arguments) if name == "echo" else 9 * _echo(arguments or ["y"])
     if name == "printf" and arguments:
         return _printf(arguments)
     if name in {"dirname", "basename", "realpath", "readlink", "pwd"}:
@@ -68,6 +69,8 @@ _CARRIERS = frozenset([
 
 def _carried(argv: list[str]) -> list[str]:
     """The printing command behind `nice -n 10` and the like; the words as they are where there is none."""
+    if argv[:2] == ["perl", "-pe"]:
+        return ["sed", *argv[2:]]
     if argv[0] not in _CARRIERS:
         return argv
     for at, word in enumerate(argv):
@@ -80,6 +83,8 @@ def _carried(argv: list[str]) -> list[str]:
 
 def _code_output(arguments: list[str]) -> str | None:
     code = _PRINTS.fullmatch(decoded(" ".join(arguments)))
+    if not code and arguments[:1] == ["-c"]:
+        return printed("".join(arguments[1:2]))
     return ansi_c(code[2]) + "\n" if code else None
 
 
@@ -116,6 +121,7 @@ def _echo(arguments: list[str]) -> str:
 
 
 def _printf(arguments: list[str]) -> str | None:
+    arguments = arguments[arguments[0] == "--" :] or [""]
     # A NUL ends a name in `xargs -0`, as a line end does elsewhere.
     form, values = ansi_c(re.sub(r"\\0(?![0-7])", r"\\n", arguments[0])), arguments[1:]
     pieces = form.replace("%%", "\5").split("%")
@@ -145,13 +151,13 @@ def _names(arguments: list[str]) -> str | None:
 def _cat(arguments: list[str], given: str | None, scene: Scene) -> str | None:
     if not [item for item in arguments if item != "-"]:
         return given
-    texts = [
-        ""
-        if item == "/dev/null"
-        else scene.scripts.get(posixpath.normpath(posixpath.join(scene.cwd or "/?", item)))
-        for item in arguments
-    ]
-    return None if any(text is None for text in texts) else "".join(text or "" for text in texts)
+    here = {"-": given, "/dev/null": ""} | scene.scripts
+    paths = [item if item in here else posixpath.join(scene.cwd or "/?", item) for item in arguments]
+    texts = [here.get(posixpath.normpath(path)) for path in paths]
+    if not any(text is not None for text in texts):
+        return None
+    # A file that nobody knows ends with a line end.
+    return "".join(UNKNOWN + "\n" if text is None else text for text in texts)
 
 
 def _filtered(name: str, arguments: list[str], given: str | None) -> str | None:
@@ -201,14 +207,7 @@ def _cut(name: str, arguments: list[str], text: str) -> str | None:
     """A part of the lines or characters, or a plain replacement, where the options are simple."""
     joined, lines = " ".join(arguments), text.splitlines(keepends=True)
     if name == "sed":
-        change = re.fullmatch(
-            r"s([/|#,])(\^?)((?:(?!\1)[\w /#@%:;=!~<>-])*)(\$?)\1((?:(?!\1)[\w ./#@%:;=!~<>-])*)\1(g?)",
-            joined,
-        )
-        if not change:
-            return None
-        pattern = change[2] + re.escape(change[3]) + change[4]
-        return "".join(re.sub(pattern, change[5], line, count=not change[6]) for line in lines)
+        return _replaced(joined, lines)
     if count := re.fullmatch(r"-(?:n ?)?(\d+)|", joined):
         number = int(count[1] or 10)
         return "".join(lines[:number] if name == "head" else lines[-number:]) if name != "cut" else None
@@ -224,6 +223,25 @@ def _cut(name: str, arguments: list[str], text: str) -> str | None:
     return None
 
 
+_REPLACES = re.compile(
+    r"(?:(?:^|-e|;) *)"
+    r"s([/|#,])(\^?)((?:(?!\1)[\w /#@%:;=!~<>-])*)(\$?)\1((?:(?!\1)[\w ./#@%:;=!~<>-])*)\1(g?) *"
+)
+"""One `s/old/new/` of sed."""
+
+
+def _replaced(script: str, lines: list[str]) -> str | None:
+    """The lines after plain replacements, one after the other; or one of them, or all but one."""
+    if one := re.fullmatch(r"-n ([1-9]\d*)p|([1-9]\d*)d", script):
+        at = int(one[1] or one[2])
+        return "".join(lines[at - 1 : at] if one[1] else lines[: at - 1] + lines[at:])
+    while change := _REPLACES.match(script):
+        script = script[change.end() :]
+        pattern, new = change[2] + re.escape(change[3]) + change[4], change[5]
+        lines = [re.sub(pattern, new, line, count=not change[6]) for line in lines]
+    return None if script else "".join(lines)
+
+
 def _translated(text: str, old: str, new: str) -> str | None:
     if old == "-d":
         return "".join(char for char in text if char not in new) if "-" not in new[1:] else None
@@ -236,7 +254,7 @@ def _translated(text: str, old: str, new: str) -> str | None:
 
 def _range(text: str) -> str:
     """A `tr` set such as `A-Za-z`, spelt out; empty when it holds classes."""
-    if "[" in text or "\\" in text:
+    if re.search(r"\[[:=]|\\", text):
         return ""
     result, at = "", 0
     while at < len(text):

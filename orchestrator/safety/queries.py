@@ -37,7 +37,8 @@ _TEXT_OPTIONS = {
 """By client, the options that hold statements; without any, they are the operands after the first."""
 CLIENTS = frozenset({*_TEXT_OPTIONS, "mongosh", "mongo", "redis-cli", "valkey-cli", "keydb-cli"}) - {"bq"}
 _VALUES = ("-U", "-h", "-d", "-p", "-P", "-u", "-D", "-n", "-H", "--host", "--port", "--user", "--dbname")
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|(--(?=\s)[^\n]*|/\*(?!!).*?\*/)", re.DOTALL)
+"""Texts, and comments; MySQL runs what is in `/*! */`, and takes `--` without a blank for two signs."""
 _QUERY = re.compile(
     r"(select|explain|show|describe|desc|values|table|with|use|help)\b|pragma\s+\w+(\([^=]*\))?\s*$"
     r"|\\(d\w*\+?|l\+?|z|conninfo|timing|x|pset|h|\?|q|echo|encoding|c)(\s|$)"
@@ -66,6 +67,9 @@ _MONGO = re.compile(
     r"|serverStatus|hello|isMaster|dataSize|totalSize)\(.*|rs\.status\(\)|show \w+)\s*",
     re.IGNORECASE | re.DOTALL,
 )
+_MONGO_ASKS = re.compile(
+    r"\.(run|admin)Command\(\s*\{?\s*['\"]?(ping|hello|buildInfo|serverStatus|dbStats|connectionStatus)['\"]?(\s*:\s*1\s*\})?\s*\)"
+)
 _MONGO_CHANGE = re.compile(
     r"\.(remove|delete|drop|insert|update|save|replace|findAnd|findOneAnd|bulk|create|kill|shutdown|rename|eval|forEach"
     r"|run|admin|set|add|grant|revoke|fsync|repair|compact|convert|re[iI]ndex)\w*\s*\(|=>|function|\$out|\$merge",
@@ -80,7 +84,7 @@ def speaks_sql(program: str) -> bool:
 def only_queries(program: str, arguments: list[str], given: str | None) -> bool:
     """Whether everything that the client is told to do is a query; False for other programs."""
     if program in {"mongosh", "mongo"}:
-        texts = _after(arguments, ("--eval",))
+        texts = [_MONGO_ASKS.sub(".stats()", text) for text in _after(arguments, ("--eval",))]
         return bool(texts) and all(
             _MONGO.fullmatch(text) and not _MONGO_CHANGE.search(text) for text in texts
         )
@@ -127,13 +131,13 @@ def is_query(text: str) -> bool:
     """Whether every statement of a text only reads."""
     if UNKNOWN in text:
         return False
-    statements = _split(text)
-    return any(statements) and all(_reads(part) for part in statements if part)
+    return bool(text.strip()) and all(_reads(part) for part in _split(text) if part)
 
 
 def _split(text: str) -> list[str]:
     """The statements of a text, without what stands in quotes."""
-    return [part.strip() for part in re.split(r";|\n(?=[\\.])", _QUOTED.sub("''", text))]
+    plain = _QUOTED.sub(lambda match: " " if match[1] else "''", text)
+    return [part.strip() for part in re.split(r";|\n(?=[\\.])", plain)]
 
 
 def _reads(statement: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
+from orchestrator.safety.familiar import orders_loss
 from orchestrator.safety.rulebook import Book, Reader, begins, has, operands
 
 _SED_QUERY = re.compile(
@@ -50,7 +51,13 @@ def _holds(reader: Reader, name: str, arguments: list[str], book: Book) -> bool:
         return False
     if reader.words == ("--version",):
         return arguments == ["--version"]
-    return not reader.words or begins(found, reader.words)
+    return not reader.words or any(_asks(found, words) for words in reader.words)
+
+
+def _asks(found: list[str], words: str) -> bool:
+    """Whether the operands begin so, and none that may be anything orders a loss."""
+    free = [item for item, word in zip(found, words.split(), strict=False) if word == "*"]
+    return begins(found, (words,)) and not any(orders_loss([item]) for item in free)
 
 
 def _attached(option: str, arguments: list[str]) -> bool:

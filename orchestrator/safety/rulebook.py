@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +47,8 @@ class Rule(Strict):
     all: Names = ()
     argument: str = ""
     """A pattern that one argument must match; with `any`, either is enough."""
+    task: bool = False
+    """The argument is the first operand, with `run` and a workspace before it aside."""
     text: str = ""
     """A pattern, in any case, that the arguments or the literal input must match."""
     unless: Names = ()
@@ -111,6 +113,8 @@ class Wrapper(Strict):
     """The remaining arguments are joined and read by a shell."""
     script: bool = False
     """Without a text option its first operand is a script file, and without operands it reads stdin."""
+    each: bool = False
+    """Each operand of several words, and each value of a text option, is a shell script of its own."""
     input: bool = False
     """It appends arguments read from its input, which nobody knows yet."""
     remote: bool = False
@@ -133,6 +137,14 @@ class Reader(Strict):
     """Runs no other program, whatever the workspace configures, and sends nothing."""
 
 
+_WILD = frozenset("*?[")
+
+
+def _any_of(names: Names) -> re.Pattern[str]:
+    """One expression for all patterns among the names; it matches nothing where there is none."""
+    return re.compile("|".join(translate(name) for name in names if not _WILD.isdisjoint(name)) or r"(?!)")
+
+
 class Book(Strict):
     """One rule file, and the sum of all of them."""
 
@@ -150,25 +162,40 @@ class Book(Strict):
 
     def is_outward(self, name: str) -> bool:
         """Whether a program acts beyond the workspace."""
-        return name in self._outward or any(fnmatchcase(name, item) for item in self._outward_patterns)
+        return name in self._outward or bool(self._outward_patterns.fullmatch(name))
 
     @cached_property
     def _outward(self) -> frozenset[str]:
         return frozenset(self.outward)
 
     @cached_property
-    def _outward_patterns(self) -> Names:
-        return tuple(name for name in self.outward if "*" in name)
+    def _outward_patterns(self) -> re.Pattern[str]:
+        return _any_of(self.outward)
+
+    def names(self, program: str) -> bool:
+        """Whether a rule is on a program of this very name."""
+        return program in self._exact
+
+    def candidates(self, program: str) -> list[Rule]:
+        """The rules that name a program."""
+        by_pattern = [rule for pattern, rule in self._patterned if pattern.fullmatch(program)]
+        return [*self._exact.get(program, ()), *by_pattern]
 
     @cached_property
-    def exact(self) -> dict[str, tuple[Rule, ...]]:
-        """Rules by program name; those with patterns under the empty name."""
+    def _exact(self) -> dict[str, tuple[Rule, ...]]:
         table: dict[str, tuple[Rule, ...]] = {}
         for rule in self.rules:
             for name in rule.program:
-                key = "" if re.search(r"[*?\[]", name) else name
-                table[key] = (*table.get(key, ()), rule)
+                table[name] = (*table.get(name, ()), rule)
         return table
+
+    @cached_property
+    def _patterned(self) -> list[tuple[re.Pattern[str], Rule]]:
+        return [
+            (_any_of(rule.program), rule)
+            for rule in self.rules
+            if not _WILD.isdisjoint("".join(rule.program))
+        ]
 
 
 @lru_cache(maxsize=1)
@@ -211,11 +238,6 @@ def merged(books: list[Book]) -> Book:
         outward=tuple(name for book in books for name in book.outward),
         adding=frozenset().union(*(book.adding for book in books)),
     )
-
-
-def named(program: str, patterns: Names) -> bool:
-    """Whether a program's name is one of these."""
-    return any(program == pattern or fnmatchcase(program, pattern) for pattern in patterns)
 
 
 _SIGNAL = re.compile(r"-(SIG)?(HUP|INT|QUIT|KILL|TERM|STOP|CONT|USR[12]|ALRM|ABRT|TSTP|SEGV|PIPE|WINCH)")
@@ -267,15 +289,17 @@ def begins(found: list[str], sequences: Names) -> bool:
     """Whether the operands begin with one of the sequences; an unknown operand may be anything."""
     for sequence in sequences:
         wanted = sequence.split()
-        if len(found) >= len(wanted) and all(map(fnmatchcase, found, wanted)):
+        if len(found) >= len(wanted) and all(map(_fits, found, wanted)):
             return True
     return False
 
 
+def _fits(word: str, wanted: str) -> bool:
+    return word == wanted or (not _WILD.isdisjoint(wanted) and fnmatchcase(word, wanted))
+
+
 def applies(rule: Rule, program: str, arguments: list[str], given: str, book: Book) -> bool:
-    """Whether a rule holds for a command; `given` is its literal input, if any."""
-    if not named(program, rule.program):
-        return False
+    """Whether a rule holds for a command of its program; `given` is its literal input, if any."""
     found = operands(program, arguments, book.values)
     if rule.words and not begins(found, rule.words):
         return False
@@ -285,16 +309,23 @@ def applies(rule: Rule, program: str, arguments: list[str], given: str, book: Bo
         return False
     if rule.any or rule.argument:
         by_option = any(has(option, arguments) or shortened(option, arguments) for option in rule.any)
+        items = _task(found) if rule.task else arguments
         pattern = rule.argument
-        if not by_option and not (pattern and any(re.search(pattern, item) for item in arguments)):
+        if not by_option and not (pattern and any(re.search(pattern, item) for item in items)):
             return False
     return not rule.text or bool(re.search(rule.text, " ".join([*arguments, given]).strip(), re.IGNORECASE))
 
 
+def _task(found: list[str]) -> list[str]:
+    """The task that is run, by the operands of `npm` and the like."""
+    at = 2 if found[:1] == ["workspace"] else 0
+    at += found[at : at + 1] in (["run"], ["run-script"])
+    return found[at : at + 1]
+
+
 def rules_for(program: str, arguments: list[str], given: str, book: Book) -> list[Rule]:
     """All rules that hold for a command."""
-    candidates = book.exact.get(program, ()) + book.exact.get("", ())
-    return [rule for rule in candidates if applies(rule, program, arguments, given, book)]
+    return [rule for rule in book.candidates(program) if applies(rule, program, arguments, given, book)]
 
 
 def is_unknown(text: str) -> bool:

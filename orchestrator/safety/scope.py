@@ -126,6 +126,8 @@ def _outside(path: str, scene: Scene, root: str) -> Scope:
     if path.startswith(home + "/"):
         return Scope.OUTSIDE
     parts = path.strip("/").split("/")
+    if len(parts) < 3 and parts[-1] in {"home", "homes", "Users"}:
+        return Scope.VITAL
     if parts[0] not in _SYSTEM:
         return Scope.VITAL if len(parts) == 1 and not scene.remote else Scope.OUTSIDE
     if parts[0] == "dev":

@@ -24,7 +24,7 @@ from orchestrator.safety import (
     windows,
 )
 from orchestrator.safety.familiar import only_asks
-from orchestrator.safety.rulebook import Book, rules_for, without_values
+from orchestrator.safety.rulebook import Book, has, operands, rules_for, without_values
 from orchestrator.safety.scope import AT_HOME, Scope, absolute, consequence, scope, starts_sessions
 from orchestrator.safety.verdict import Finding, Level, Loss, printable
 from orchestrator.safety.walk import Invocation, Walk
@@ -86,6 +86,7 @@ _SERVICES = (
     "cloud.",
     "queues.",
     "fleet.",
+    "firewall",
 )
 """Rules that look for a word among all arguments: a subcommand that only reads is the better sign."""
 _ASKABLE = (
@@ -263,6 +264,7 @@ class Examiner:
             )
             is_question |= (
                 asked
+                and not any(has(option, argv[1:]) for option in rule.any)
                 and not (rule.text and queries.speaks_sql(name))
                 and rule.severity >= Level.ASK
                 and rule.id.startswith(_SERVICES)
@@ -293,8 +295,8 @@ class Examiner:
             self.add("shell.foreign-program", Level.ASK, f"runs a program at {where.value}", subject)
         elif where is Scope.INSIDE:
             interpreters.script_file(self, text, arguments, scene)
-        if absolute(text, scene) in scene.scripts:
-            self.walk.script(scene.scripts[absolute(text, scene)], scene.copy(positional=arguments))
+        if script := scene.script(absolute(text, scene)):
+            self.walk.script(script, scene.copy(positional=arguments))
         return name, False
 
     def secret(self, argument: str, scene: Scene, subject: str) -> None:
@@ -310,7 +312,7 @@ class Examiner:
         found = targets.changes(name, arguments, self.book)
         for file in arguments if name == "tee" else ():
             scene.scripts[absolute(file, scene)] = UNKNOWN if invocation.given is None else invocation.given
-        if copied := targets.copies(name, arguments):
+        if copied := targets.copies(name, operands(name, arguments, self.book.values)):
             source, copy = copied
             text = f'{source} "$@"' if posixpath.dirname(source) in _PROGRAM_FOLDERS else None
             text = text or (
@@ -318,7 +320,7 @@ class Examiner:
             )
             scene.scripts |= {absolute(copy, scene): text} if text else {}
         for file in targets.downloads(name, arguments):
-            scene.scripts[absolute(file, scene)] = UNKNOWN
+            scene.scripts[absolute(file, scene) + "/" * file.endswith("/")] = UNKNOWN
         is_emptied = invocation.given is not None and not invocation.given.strip()
         if name == "tee" and (is_emptied or set(arguments) & set(invocation.piped)):
             found = [change._replace(loss="yes") for change in found]

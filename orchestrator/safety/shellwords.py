@@ -107,7 +107,7 @@ def _read_fields(variables: list[str], line: str, scene: Scene, *, into_array: b
 def _source(examiner: Examiner, arguments: list[str], invocation: Invocation) -> None:
     """`.` and `source`: the script runs in this very shell."""
     file, scene = "".join(arguments[:1]), invocation.scene
-    script = scene.scripts.get(absolute(file, scene))
+    script = scene.script(absolute(file, scene))
     if file in {"/dev/stdin", "-"}:
         script = invocation.given
     if script is not None:

@@ -23,6 +23,12 @@ class Change(NamedTuple):
     loss: Loss
 
 
+_CONTENTS = re.compile(r"/\.?$|/\*$")
+"""How a folder is named when its contents are copied, one over the other."""
+_HELD = re.compile(
+    r"(\./)?(src|lib|app|docs?|tests?|conf(ig)?|public|static|assets|templates|scripts)/?|\./?"
+)
+"""Folders that a project is sure to have."""
 _DOWNLOADERS = {"curl", "wget", "aria2c"}
 _FILTERS = {"-name", "-iname", "-path", "-regex", "-size", "-mtime", "-mmin", "-newer", "-empty", "-type"}
 
@@ -39,8 +45,12 @@ def changes(program: str, arguments: list[str], book: Book) -> list[Change]:
                 Change(entry.effect, path, tree, entry.loss)
                 for path in _paths(entry, program, arguments, book)
             ]
+    if program in {"cp", "rsync"} and any(map(_CONTENTS.search, arguments[:-1])):
+        found = [item._replace(loss="yes") if _HELD.fullmatch(item.target) else item for item in found]
     found = [change for change in map(_elsewhere, found) if change]
     found += [Change("write", disk, False, "yes") for disk in _written_over(arguments)]
+    if program == "curl" and any(_given(option, arguments) for option in ("-O", "--remote-name")):
+        found += [Change("write", name, False, "maybe") for name in downloads(program, arguments) if name]
     if program in _DOWNLOADERS:
         found = [item._replace(loss="maybe") if _FRESH.search(item.target) else item for item in found]
     return found
@@ -127,8 +137,15 @@ _FRESH = re.compile(
 """Names under which a download hardly meets what is there already: archives, and what calls itself new."""
 
 
+def fetched(words: tuple[str, ...], target: str) -> bool:
+    """Whether a command prints what it fetches, and `target` is hardly a new file."""
+    return bool(_DOWNLOADERS & set(words[:1])) and not _FRESH.search(target)
+
+
 def downloads(program: str, arguments: list[str]) -> list[str]:
-    """Files that a program fetches: nobody knows what will be in them."""
+    """Files and folders that a program fetches: nobody knows what will be in them."""
+    if program == "git" and "clone" in arguments:
+        return _cloned([item for item in arguments if not item.startswith("-")])
     if program not in _DOWNLOADERS:
         return []
     named = [
@@ -140,9 +157,16 @@ def downloads(program: str, arguments: list[str]) -> list[str]:
     return [item for item in named if item not in urls] + [url.rpartition("/")[2] for url in urls]
 
 
-def copies(program: str, arguments: list[str]) -> tuple[str, str] | None:
+def _cloned(words: list[str]) -> list[str]:
+    """The folder that `git clone` makes."""
+    origin = next((at for at, item in enumerate(words) if re.search(r"[/:]", item)), -1)
+    named = re.match(r"(?:.*[/:])?(.+?)/*(?:\.git)?/*$", words[origin])
+    folder = "".join(words[origin + 1 : origin + 2]) or (named[1] if named else "")
+    return [folder.rstrip("/") + "/"] if origin >= 0 and folder else []
+
+
+def copies(program: str, files: list[str]) -> tuple[str, str] | None:
     """The file that a command copies or links, and the new name; None for several, or another command."""
-    files = [item for item in arguments if not item.startswith("-")]
     return (files[0], files[1]) if program in {"cp", "ln", "mv", "install"} and len(files) == 2 else None
 
 

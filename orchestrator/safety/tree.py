@@ -33,9 +33,9 @@ def as_word(assignment: Node) -> Node:
 
 
 def literal(word: Node | None) -> str:
-    """A word's literal parts, joined."""
+    """A word's literal parts, joined, those in quotes included."""
     parts = (word or {}).get("Parts") or []
-    return "".join(str(part.get("Value", "")) for part in parts)
+    return "".join(str(part.get("Value", "")) + literal(part) for part in parts)
 
 
 def names(node: Node) -> tuple[str, ...]:

@@ -76,9 +76,12 @@ def judge(examiner: Examiner, argv: list[str], scene: Scene, subject: str) -> No
     grave = not (reads or asked) and speaks_of_loss(arguments)
     grave |= name_speaks_of_loss(argv[0], arguments, loosely=True)
     disks = [item for item in arguments if targets.DISK.match(_AS_OUTPUT.sub("", item))]
-    if disks and not asked and not _only_looks(arguments, disks):
+    before = arguments[: arguments.index(disks[0])] if disks else []
+    asks_first = any(re.match(r"\w", item) for item in before) and only_asks(before)
+    if disks and not asks_first and not _only_looks(arguments, disks):
         others = [item for item in arguments if not item.startswith("-") and item not in disks]
-        copies = arguments[-1] in disks and bool(others)
+        after_one = len(disks) > 1 and arguments[-2:-1] == disks[-2:-1]
+        copies = arguments[-1] in disks and (bool(others) or after_one)
         writes = (
             grave or copies or any(map(_WRITES_DISK.match, arguments)) or any("=" in item for item in disks)
         )
@@ -117,7 +120,8 @@ def _outward_tool(examiner: Examiner, subject: str, *, looks: bool) -> None:
 def _leads_out(examiner: Examiner, arguments: list[str], scene: Scene) -> None:
     """Note whether an argument of a program that nobody knows leads out of the workspace."""
     for argument in arguments:
-        is_path = argument[:1] in {"/", "~"} or argument.startswith("..")
+        # `//` begins an expression of XPath.
+        is_path = (argument[:1] in {"/", "~"} and argument[:2] != "//") or argument.startswith("..")
         where = scope(argument, scene) if is_path else Scope.INSIDE
         examiner.inside &= where in AT_HOME | {Scope.SYSTEM}
 
@@ -127,7 +131,7 @@ def told_to_delete(examiner: Examiner, arguments: list[str], found: list[Finding
     rules = {item.rule for item in found}
     if not rules & _LENIENT or not orders_loss(arguments, most=3 if "git.writes-files" in rules else 2):
         return
-    if subject.split(" ")[0].rpartition("/")[2] in _TEST_RUNNERS:
+    if any(posixpath.basename(word) in _TEST_RUNNERS for word in subject.split(" ")[:2]):
         return
     if all(item.level <= Level.SNAPSHOT and item.loss != "yes" for item in found):
         examiner.add("project.grave-word", Level.ASK, "is told to delete or remove something", subject)

@@ -65,6 +65,10 @@ def unwrap(program: str, invocation: Invocation, book: Book) -> list[Inner]:
 
 def _one(wrapper: Wrapper, program: str, invocation: Invocation, book: Book) -> Inner:
     arguments = invocation.argv[1:]
+    if wrapper.each:
+        given = [after for before, after in pairwise(["", *arguments]) if before in wrapper.text]
+        texts = [*given, *operands(program, arguments, book.values)]
+        return Inner(wrapper, script="\n".join(text for text in texts if " " in text) or None)
     text, rest = _text_option(wrapper, arguments)
     if text is not None:
         return Inner(wrapper, script=text, positional=tuple(rest[1:]), own_name="".join(rest[:1]))
@@ -161,18 +165,20 @@ def _ends_with_value(argument: str, takes: tuple[str, ...]) -> bool:
 
 
 def _script(wrapper: Wrapper, rest: list[str], invocation: Invocation) -> Inner:
-    from_input = not rest or rest[0] in {"-", "/dev/stdin"} or "-s" in invocation.argv
+    named = _value("--rcfile", invocation.argv) or _value("--init-file", invocation.argv)
+    rest = rest or ([named] if named else [])
+    first = re.sub(r"^/proc/self/fd/", "/dev/fd/", "".join(rest[:1]))
+    from_input = first in {"", "-", "/dev/stdin", "/dev/fd/0"} or "-s" in invocation.argv
     if from_input:
         if invocation.given is not None:
             return Inner(wrapper, script=invocation.given, positional=tuple(rest) or None)
         return Inner(wrapper, blind=bool(invocation.piped))
     scene = invocation.scene
-    key = re.sub(r"^\./", "", rest[0])
-    path = rest[0] if rest[0].startswith("/") else f"{(scene.cwd or '/?').rstrip('/')}/{key}"
-    if path in scene.scripts:
-        return Inner(wrapper, script=scene.scripts[path], positional=tuple(rest[1:]))
-    is_blind = UNKNOWN in rest[0] or rest[0].startswith("/dev/fd/")
-    return Inner(wrapper, file=rest[0], positional=tuple(rest[1:]), blind=is_blind)
+    path = first if first.startswith("/") else f"{(scene.cwd or '/?').rstrip('/')}/{first.removeprefix('./')}"
+    if (script := scene.script(path)) is not None:
+        return Inner(wrapper, script=script, positional=tuple(rest[1:]))
+    is_blind = UNKNOWN in first or first.startswith("/dev/fd/")
+    return Inner(wrapper, file=first, positional=tuple(rest[1:]), blind=is_blind)
 
 
 def _parallel(rest: list[str], invocation: Invocation) -> str | None:
@@ -191,12 +197,14 @@ def _parallel(rest: list[str], invocation: Invocation) -> str | None:
 def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -> list[str]:
     if not rest:
         return []
+    own = arguments[: len(arguments) - len(rest)]
+    mark = _mark(own)
     named = _value("--arg-file", arguments) or _value("-a", arguments)
     from_file = invocation.scene.scripts.get(absolute(named, invocation.scene)) if named else None
     if from_file and UNKNOWN not in from_file:
         extra = from_file.split()
     elif invocation.given is not None:
-        by_line = "-I" in arguments or any(item.startswith("-I") for item in arguments)
+        by_line = mark or any(map(_BY_LINE.match, own))
         extra = invocation.given.splitlines() if by_line else invocation.given.split()
     elif invocation.piped[:1] == ("ls",) and not set(invocation.piped) & {"sed", "awk", "cut", "tr"}:
         words = [word for word in invocation.piped[1:] if not word.startswith("-") and "grep" not in word]
@@ -205,10 +213,23 @@ def _with_input(rest: list[str], arguments: list[str], invocation: Invocation) -
         pass
     else:
         extra = [UNKNOWN]
-    mark = next((arguments[at + 1] for at, item in enumerate(arguments[:-1]) if item == "-I"), "{}")
+    mark = mark or "{}"
     if any(mark in item for item in rest):
         return [item.replace(mark, extra[0] if extra else "") for item in rest]
     return [*rest, *extra]
+
+
+_BY_LINE = re.compile(r"-[a-z]*0$|-d|--null|--delimiter")
+"""Options with which `xargs` takes blanks for a part of an item; a NUL counts as a line end here."""
+
+
+def _mark(own: list[str]) -> str:
+    """What `xargs` replaces by each item, by its own options; empty when it appends the items."""
+    for before, option in pairwise(["", *own]):
+        attached = re.match(r"(?:-[Ii]|--replace=)(.+)", option)
+        if before in {"-I", "-J"} or attached or option in {"-i", "--replace"}:
+            return option if before in {"-I", "-J"} else attached[1] if attached else "{}"
+    return ""
 
 
 def found_by(piped: tuple[str, ...]) -> list[str]:
@@ -261,7 +282,7 @@ def scripts(inner: Inner, invocation: Invocation) -> list[str]:
 def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
     """The scene that the inner command sees."""
     scene = invocation.scene
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {"functions": {}} if inner.argv else {}
     if inner.positional is not None:
         changes["positional"] = list(inner.positional)
     program = posixpath.basename(invocation.argv[0])
@@ -276,7 +297,9 @@ def elsewhere(inner: Inner, invocation: Invocation) -> Scene:
     if inner.own_name:
         changes["values"] = {**scene.values, "0": (inner.own_name,)}
     if inner.wrapper.remote:
-        changes |= {"remote": True, "cwd": None, "mounts": tuple(_mounts(invocation.argv))}
+        mounts = tuple(_mounts(invocation.argv))
+        folder = _value("--workdir", invocation.argv) or _value("-w", invocation.argv)
+        changes |= {"remote": True, "cwd": folder if mounts and folder else None, "mounts": mounts}
     return scene.copy(**changes)
 
 

@@ -21,6 +21,7 @@ from orchestrator.safety.syntax import (
     parse,
     substitutions,
 )
+from orchestrator.safety.targets import fetched
 from orchestrator.safety.timetables import runs_later
 from orchestrator.safety.tree import (
     FORK_BOMB,
@@ -137,16 +138,16 @@ class Walk:
         targets, inputs = [], []
         for redirect in node.get("Redirs") or []:
             operator = redirect["Op"]
-            if operator in {"<<", "<<-"}:
-                given = document(redirect, scene, self.inner(scene))
-            elif operator == "<<<":
-                given = self.one(redirect.get("Word"), scene) + "\n"
+            if operator in {"<<", "<<-", "<<<"}:
+                number = (redirect.get("N") or {}).get("Value", "0")
+                scene.scripts[f"/dev/fd/{number}"] = here = self._text(redirect, scene)
+                given = here if number == "0" else given
             else:
                 for target in flat([redirect["Word"]], scene, self.inner(scene)):
                     self.judge.redirect(operator, target, scene)
                     targets.append((operator, target))
                     if operator == "<&" and target.isdigit() and target != "0":
-                        given, piped = None, (*piped, "<")
+                        given, piped = scene.scripts.get(f"/dev/fd/{target}"), (*piped, "<")
                     if operator == "<":
                         given = "" if target == "/dev/null" else scene.scripts.get(self.path(target, scene))
                         piped = (*piped, "<")
@@ -161,12 +162,19 @@ class Walk:
         self.depth -= 1
         return self.written(text, targets, (*programs(node), *piped, *inputs), scene)
 
+    def _text(self, redirect: Node, scene: Scene) -> str:
+        """A text in the script that a command reads."""
+        if redirect["Op"] == "<<<":
+            return self.one(redirect.get("Word"), scene) + "\n"
+        return document(redirect, scene, self.inner(scene))
+
     def written(
         self, text: str | None, targets: list[tuple[str, str]], own: tuple[str, ...], scene: Scene
     ) -> str | None:
         """Note what files hold after a statement with these redirections; returns what is still printed."""
         for operator, target in targets:
-            if operator in {">", "&>"} and ((text is not None and not text.strip()) or target in own):
+            is_empty = text is not None and not text.strip()
+            if operator in {">", "&>"} and (is_empty or target in own or fetched(own, target)):
                 self.judge.emptied(target, scene)
             if operator in {">", ">|", "&>", ">>"}:
                 path = self.path(target, scene)

@@ -43,7 +43,7 @@ class Scene:
     functions: dict[str, Node] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
     scripts: dict[str, str] = field(default_factory=dict)
-    """Content of the files that the script itself wrote, by path."""
+    """Content of the files that the script itself wrote, by path; one that ends with a slash: all below."""
     mounts: tuple[tuple[str, str], ...] = ()
     """In a container: (path inside, path on the machine)."""
     remote: bool = False
@@ -51,11 +51,17 @@ class Scene:
     certain: bool = True
     """False in branches and loops, where an assignment may or may not have happened."""
 
+    def script(self, path: str) -> str | None:
+        """What is in a file, if the script wrote or fetched it."""
+        if path in self.scripts:
+            return self.scripts[path]
+        return UNKNOWN if any(key[-1] == "/" and path.startswith(key) for key in self.scripts) else None
+
     def copy(self, **changes: Any) -> Scene:
         """A scene for a subshell: what happens there does not come back, except calls and files."""
         mine: dict[str, Any] = {**vars(self), **changes}
-        mine["values"], mine["references"] = dict(mine["values"]), dict(self.references)
-        mine["functions"] = dict(self.functions)
+        for name in ("values", "references", "functions"):
+            mine[name] = dict(mine[name])
         return Scene(**mine)
 
     def takes_over(self, other: Scene, but: tuple[str, ...]) -> None:
