@@ -167,11 +167,11 @@ class Ledger:
                     *(actual.nano, actual.unpriced, actual.model_calls, actual.tokens, held.id),
                 ),
             )
-            used = self._totals.book(here, change)
-            crossed = self._totals.crossed(used, held.caps, share)
+            self._totals.book(here, change)
+            crossed = self._totals.crossed(self._totals.of(here), held.caps, share)
             if self.shared and held.is_shared:
-                used = self.shared.settle(held.entry, shared, change)
-                crossed += self.shared.crossed(used, held.caps, share)
+                self.shared.settle(held.entry, shared, change)
+                crossed += self.shared.crossed(self.shared.of(shared), held.caps, share)
             return crossed
 
     def take(self, scopes: Scopes, amount: Amount, caps: Sequence[Cap], share: float) -> list[Cap]:
@@ -181,11 +181,11 @@ class Ledger:
         with self._writing((), everywhere=everywhere):
             used = self._used(here, shared if everywhere else ())
             _check(caps, used, amount, amount.ms)
-            sums = self._totals.book(here, amount, used)
-            crossed = self._totals.crossed(sums, caps, share)
+            self._totals.book(here, amount, used)
+            crossed = self._totals.crossed(self._totals.of(here), caps, share)
             if self.shared and everywhere:
-                sums = self.shared.book(shared, Amount(tool_calls=amount.tool_calls), used)
-                crossed += self.shared.crossed(sums, caps, share)
+                self.shared.book(shared, Amount(tool_calls=amount.tool_calls), used)
+                crossed += self.shared.crossed(self.shared.of(shared), caps, share)
             return crossed
 
     def tick(self, scopes: Scopes, ms: int) -> None:

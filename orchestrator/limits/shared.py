@@ -98,11 +98,11 @@ class Shared(Totals):
             (*_counts(more), self._workspace, *entry),
         )
 
-    def settle(self, entry: Entry, keys: Sequence[str], change: Amount) -> dict[str, Amount]:
-        """Book the difference between what a call took and what was held for it; returns the new sums."""
+    def settle(self, entry: Entry, keys: Sequence[str], change: Amount) -> None:
+        """Book the difference between what a call took and what was held for it."""
         query = "delete from held where workspace=? and entry=? and at=?"
         self.connection.execute(query, (self._workspace, *entry))
-        return self.book(keys, change)
+        self.book(keys, change)
 
     def reconcile(self, lookup: Lookup) -> None:
         """Settle the calls of this workspace that a killed process has settled in its own ledger alone."""

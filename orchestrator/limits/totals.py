@@ -50,24 +50,21 @@ class Totals:
         )
         return {scope[len(text) :]: Amount._make(counts) for scope, *counts in rows}
 
-    def book(
-        self, keys: Sequence[str], amount: Amount, known: Iterable[str] | None = None
-    ) -> dict[str, Amount]:
-        """Add an amount to scopes, of which `known` have a row, all by default; returns their new sums."""
+    def book(self, keys: Sequence[str], amount: Amount, known: Iterable[str] | None = None) -> None:
+        """Add an amount to scopes, of which `known` have a row, all by default."""
         changes = [(name, count) for name, count in zip(COLUMNS, amount, strict=True) if count]
         missing = [] if known is None else sorted(set(keys).difference(known))
         if missing:
             self.connection.executemany(
                 "insert or ignore into totals (scope) values (?)", [(key,) for key in missing]
             )
-        if not changes:
-            return self.of(keys)
-        rows = self.connection.execute(
-            f"update totals set {', '.join(f'{name}={name}+?' for name, _ in changes)} "  # noqa: S608
-            f"where scope in ({_marks(keys)}) returning scope, {_COUNTS}",
-            (*(count for _, count in changes), *keys),
-        )
-        return {scope: Amount._make(counts) for scope, *counts in rows.fetchall()}
+        if changes:
+            # Without `returning`, which takes eight times as long as to ask for the sums.
+            self.connection.execute(
+                f"update totals set {', '.join(f'{name}={name}+?' for name, _ in changes)} "  # noqa: S608
+                f"where scope in ({_marks(keys)})",
+                (*(count for _, count in changes), *keys),
+            )
 
     def crossed(self, used: Mapping[str, Amount], caps: Iterable[Cap], share: float) -> list[Cap]:
         """Caps that are used up to a share and were not told before; they count as told now."""
