@@ -23,6 +23,7 @@ class Operation(Protocol):
     caches: Caches | None
     """With what it was made ready; what it names may be gone when others count."""
     thread: str
+    ns: str
     alone: bool
     """Whether nothing else may go into its transaction."""
     done: Outcome
@@ -148,7 +149,7 @@ class Change:
     """Any other change, as a function; it goes into a transaction of its own."""
 
     def __init__(self, work: Callable[[Ink], None]) -> None:
-        self.thread = ""
+        self.thread = self.ns = ""
         self.work = work
         self.caches: Caches | None = None
         self.alone = True
