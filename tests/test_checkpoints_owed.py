@@ -216,3 +216,46 @@ def test_writes_are_committed_at_once_where_no_thread_can_be_had(
         monkeypatch.setattr(threading.Thread, "start", refuse)
         leave(saver, "left")
         assert pending(tmp_path) == ["left"]
+
+
+def test_who_waits_goes_on_when_who_commits_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with saver_at(tmp_path) as saver:
+        writer, is_queued, is_taken = saver._writer, threading.Event(), threading.Event()
+        enqueue, apply = writer._enqueue, writer._apply
+        other = threading.Thread(target=lambda: put(saver, {}, address("other")), daemon=True)
+
+        def slowly(operation: Any, **more: Any) -> None:
+            enqueue(operation, **more)
+            if threading.current_thread() is other:
+                is_queued.set()
+                is_taken.wait(10)
+
+        def interrupted(*_: Any) -> Any:
+            monkeypatch.setattr(writer, "_apply", apply)
+            is_taken.set()
+            other.join(0.2)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(writer, "_enqueue", slowly)
+        monkeypatch.setattr(writer, "_apply", interrupted)
+        other.start()
+        assert is_queued.wait(10)
+        with pytest.raises(KeyboardInterrupt):
+            put(saver, {})
+        other.join(10)
+        assert not other.is_alive()
+        assert saver.threads() == ["other", "t"]
+
+
+def test_a_new_run_owes_nothing_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with saver_at(tmp_path) as saver:
+        at, is_full = running(put(saver, {})), threading.Event()
+        refused = full_for(saver, monkeypatch, is_full)
+        is_full.set()
+        saver.put_writes(at, [("notes", ["lost"])], "task")
+        assert until(lambda: bool(saver._writer._owed)), refused
+        is_full.clear()
+        graph = two_steps(saver, lambda _: {"notes": ["quick"]}, lambda _: {"notes": ["slow"]})
+        assert graph.invoke({"notes": []}, address())["notes"] == ["first", "quick", "slow"]

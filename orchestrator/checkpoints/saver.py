@@ -119,6 +119,8 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
     def _get(self, config: RunnableConfig) -> CheckpointTuple | None:
         thread, ns = _address(config)
+        if _OF_GRAPH in config["configurable"]:
+            self._writer.forgive(thread, ns)
         checkpoint_id = get_checkpoint_id(config)
         found = self._reader.get(self.serde, thread, ns, checkpoint_id or None)
         return found._replace(config=config) if found is not None and checkpoint_id else found

@@ -28,6 +28,7 @@ from orchestrator.checkpoints.watchman import Watchman
 from orchestrator.errors import StorageError
 
 _THREADS = 1 << 12
+_OWED = 256
 
 
 class Writer:
@@ -48,8 +49,8 @@ class Writer:
         self._ends: Ends | None = None
         """Of the last transaction, while no other connection had one."""
         self._watchman = Watchman(self)
-        self._owed: dict[tuple[str, str], Exception] = {}
-        """By thread and namespace, why a change that nobody waited for could not be stored."""
+        self._owed: dict[tuple[str, str, str], Exception] = {}
+        """By checkpoint, why a change of it that nobody waited for could not be stored."""
 
     def close(self) -> None:
         """Commit what waits; nothing can be left any more."""
@@ -59,7 +60,7 @@ class Writer:
     def leave(self, operation: Operation) -> None:
         """Let the next commit take a change along, some 20 ms from now at the latest.
 
-        When it cannot be stored, the next change of its namespace is not stored either and raises why.
+        When it cannot be stored, what follows its checkpoint is not stored either and raises why.
         """
         if self._is_closed:
             self.put(operation)
@@ -77,6 +78,12 @@ class Writer:
     def commit_left(self) -> None:
         """Commit what waits, unless another one is at it; raises Busy then."""
         self._commit(wait=False)
+
+    def forgive(self, thread: str, ns: str) -> None:
+        """Owe a namespace nothing more: a graph begins there, with what is stored."""
+        for after in list(self._owed):
+            if after[:2] == (thread, ns):
+                self._owed.pop(after, None)
 
     # From threads.
 
@@ -179,14 +186,14 @@ class Writer:
     @contextmanager
     def _answering(self, operation: Operation) -> Iterator[None]:
         """Forget what was left to an operation, once who waits for it is told that it was not stored."""
-        at = operation.thread, operation.ns
+        at = operation.after[:2]
         try:
             yield
         except Exception as error:
-            self._owed.pop(at, None)
+            self._owed.pop(operation.after, None)
             if isinstance(error, StorageError):
                 for one in list(self._queue):
-                    if one is operation or (one.queued and (one.thread, one.ns) == at):
+                    if one is operation or (one.queued and one.after[:2] == at):
                         with suppress(ValueError):
                             self._queue.remove(one)
             raise
@@ -250,7 +257,9 @@ class Writer:
         for operation in batch:
             problem = error if len(batch) == 1 else self._alone(operation)
             if problem is not None and operation.queued:
-                self._owed.setdefault((operation.thread, operation.ns), problem)
+                self._owed.setdefault(operation.after, problem)
+                while len(self._owed) > _OWED:
+                    self._owed.pop(next(iter(self._owed)))
             operation.done.set(problem)
 
     def _alone(self, operation: Operation) -> Exception | None:
@@ -270,7 +279,7 @@ class Writer:
         caches.primers.load(rows)
         ink = Ink(rows, caches, self._ends)
         for operation in batch:
-            owed = self._owed.get((operation.thread, operation.ns)) if self._owed else None
+            owed = self._owed.get(operation.after) if self._owed else None
             if owed is not None and not operation.queued:
                 # A checkpoint after it would hide the gap.
                 raise owed
