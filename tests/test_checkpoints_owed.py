@@ -259,3 +259,21 @@ def test_a_new_run_owes_nothing_of_the_one_before(tmp_path: Path, monkeypatch: p
         is_full.clear()
         graph = two_steps(saver, lambda _: {"notes": ["quick"]}, lambda _: {"notes": ["slow"]})
         assert graph.invoke({"notes": []}, address())["notes"] == ["first", "quick", "slow"]
+
+
+def test_an_interrupt_leaves_no_transaction_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(wait: bool) -> None:
+        monkeypatch.setattr(storage, "_begin", begin)
+        begin(wait)
+        raise KeyboardInterrupt
+
+    with saver_at(tmp_path) as saver, saver_at(tmp_path) as other:
+        storage: Any = saver._storage
+        begin = storage._begin
+        monkeypatch.setattr(storage, "_begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            put(saver, {})
+        put(other, {}, address("other"))
+        storage._writer.execute("begin")
+        put(saver, {})
+        assert saver.threads() == ["other", "t"]
