@@ -23,6 +23,8 @@ class Operation(Protocol):
     caches: Caches | None
     """With what it was made ready; what it names may be gone when others count."""
     thread: str
+    after: tuple[str, str, str]
+    """Thread, namespace and checkpoint that it belongs to or follows."""
     alone: bool
     """Whether nothing else may go into its transaction."""
     done: Outcome
@@ -44,6 +46,7 @@ class PutCheckpoint:
     ) -> None:
         self.serde = serde
         self.thread, self.ns, self.parent = address
+        self.after = self.thread, self.ns, self.parent or ""
         self.checkpoint, self.metadata = parts
         self.caches: Caches | None = None
         self.alone = False
@@ -98,7 +101,7 @@ class PutWrites:
     ) -> None:
         """`address` is thread, namespace and checkpoint, `task` an id and a path; writes have indexes."""
         self.serde = serde
-        self.thread, self.ns, self.checkpoint_id = address
+        self.thread, self.ns, self.checkpoint_id = self.after = address
         self.task_id, self.task_path = task
         self.writes = writes
         self.caches: Caches | None = None
@@ -149,6 +152,7 @@ class Change:
 
     def __init__(self, work: Callable[[Ink], None]) -> None:
         self.thread = ""
+        self.after = ("", "", "")
         self.work = work
         self.caches: Caches | None = None
         self.alone = True

@@ -23,6 +23,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from orchestrator.checkpoints import care, lineage, threads
 from orchestrator.checkpoints.caches import Memory
+from orchestrator.checkpoints.elements import Recent
 from orchestrator.checkpoints.ink import Ink
 from orchestrator.checkpoints.operations import Change, PutCheckpoint, PutWrites
 from orchestrator.checkpoints.outline import Point, outline
@@ -40,6 +41,8 @@ Full: TypeAlias = tuple[CheckpointTuple, list[Write]]
 
 _OF_GRAPH = "__pregel_runtime"
 """What LangGraph adds to the config of a graph that runs."""
+_HALTS = frozenset({"__error__", "__interrupt__"})
+_HALTED = 1 << 12
 
 
 class Checkpointer(BaseCheckpointSaver[str]):
@@ -59,6 +62,8 @@ class Checkpointer(BaseCheckpointSaver[str]):
         self._storage = storage
         self._memory = Memory(storage.key, storage.peek(lambda rows, _: int(rows.meta("epoch"))))
         self._writer = Writer(storage, self._memory)
+        self._halted: Recent[str, bool] = Recent(_HALTED)
+        """Ids of checkpoints with an error or an interrupt: another one may never follow them."""
         self._reader = Reader(storage, self._memory)
 
     @classmethod
@@ -76,7 +81,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
     def close(self) -> None:
         """Commit what waits and close the file; closing twice does nothing."""
         try:
-            self._writer.flush()
+            self._writer.close()
         finally:
             self._storage.close()
 
@@ -114,6 +119,8 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
     def _get(self, config: RunnableConfig) -> CheckpointTuple | None:
         thread, ns = _address(config)
+        if _OF_GRAPH in config["configurable"]:
+            self._writer.forgive(thread, ns)
         checkpoint_id = get_checkpoint_id(config)
         found = self._reader.get(self.serde, thread, ns, checkpoint_id or None)
         return found._replace(config=config) if found is not None and checkpoint_id else found
@@ -176,7 +183,12 @@ class Checkpointer(BaseCheckpointSaver[str]):
         """
         if writes:
             operation = self._writes(config, writes, (task_id, task_path))
-            (self._writer.leave if _is_left(config, writes) else self._writer.put)(operation)
+            if not self._is_left(operation, config):
+                self._writer.put(operation)
+                return
+            self._writer.leave(operation)
+            if not self._is_left(operation, config):
+                self._writer.flush(operation)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -185,7 +197,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
         if not writes:
             return
         operation = self._writes(config, writes, (task_id, task_path))
-        if _is_left(config, writes):
+        if self._is_left(operation, config):
             self._writer.leave(operation)
         else:
             await self._writer.aput(operation)
@@ -204,6 +216,14 @@ class Checkpointer(BaseCheckpointSaver[str]):
             (WRITES_IDX_MAP.get(channel, at), channel, value) for at, (channel, value) in enumerate(writes)
         ]
         return PutWrites(self.serde, address, task, indexed)
+
+    def _is_left(self, operation: PutWrites, config: RunnableConfig) -> bool:
+        """Whether a graph that goes on made them: after an error or an interrupt nothing may follow."""
+        at, channels = operation.checkpoint_id, {channel for _, channel, _ in operation.writes}
+        if not channels.isdisjoint(_HALTS):
+            self._halted.put(at, True)
+        is_running = _OF_GRAPH in config["configurable"]
+        return is_running and channels.isdisjoint(WRITES_IDX_MAP) and not self._halted.get(at)
 
     def store_writes(
         self, address: tuple[str, str, str], task: tuple[str, str], writes: Sequence[tuple[int, str, Any]]
@@ -349,12 +369,6 @@ def _deleting(names: Sequence[str]) -> Change:
 def _address(config: RunnableConfig) -> tuple[str, str]:
     configurable = config["configurable"]
     return str(configurable["thread_id"]), str(configurable.get("checkpoint_ns") or "")
-
-
-def _is_left(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> bool:
-    """Whether a graph that goes on made them: an error or an interrupt may be the last that it writes."""
-    is_running = _OF_GRAPH in config["configurable"]
-    return is_running and not any(channel in WRITES_IDX_MAP for channel, _ in writes)
 
 
 def _stored(config: RunnableConfig, checkpoint: Checkpoint) -> RunnableConfig:

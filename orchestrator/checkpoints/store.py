@@ -159,8 +159,9 @@ class SqliteStorage:
     def write(self, work: Callable[[Rows, bool], T], committed: Callable[[T], None], *, wait: bool) -> None:
         """See `Storage.write`."""
         with self._turn(wait), self._told():
-            self._begin(wait)
             try:
+                # A Ctrl-C may come anywhere, even between this and the next line.
+                self._begin(wait)
                 if self._is_older:
                     self._writer.execute("update ck_meta set value=? where name='format'", (FORMAT,))
                 done = work(Rows(self._writer), self._changed())
@@ -204,6 +205,9 @@ class SqliteStorage:
         """Take the file's write lock. SQLite's own waiting sleeps longer and longer, which starves."""
         until = time.monotonic() + WAIT_SECONDS
         pause = 0.0003
+        if self._writer.in_transaction:
+            # Its rollback was interrupted.
+            self._writer.execute("rollback")
         while True:
             try:
                 self._writer.execute("begin immediate")

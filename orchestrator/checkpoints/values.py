@@ -63,7 +63,7 @@ INLINE_ITEM = 64
 """The same for one item of a list or dictionary."""
 _SEEN, _KNOWN, _TEXTS = 1 << 14, 1 << 16, 1 << 12
 _LISTED = 1 << 16
-_READS = 64
+_READS, _READ_BYTES = 64, 1 << 24
 _LONG = 64
 """Items from which on a list is compared with the one before as a whole."""
 _LEAVES = 1 << 26
@@ -89,8 +89,9 @@ class Values:
         self._seen: dict[int, Seen] = {}
         """By identity; the entry holds the object, so that the number stays its own."""
         self._known: Recent[bytes, Element] = Recent(_KNOWN)
-        self._read: deque[dict[int, Leaf]] = deque(maxlen=_READS)
+        self._read: deque[dict[int, Leaf]] = deque()
         """What was read since something new was written: who only reads need not know it by its hash."""
+        self._read_bytes = 0
         self._lists: Recent[int, Known] = Recent(_LISTED)
         """By the identity of the first item."""
         self._texts: Recent[str, tuple[Element, int, int]] = Recent(_TEXTS)
@@ -188,13 +189,18 @@ class Values:
         digest = self._hash(plain)
         # Writes and checkpoints are encoded side by side, and mostly hold the same texts.
         with self._making:
-            while self._read:
-                self._known.put_all(*_by_hash(self._read.popleft()))
+            self._learn()
             known = self._known.get(digest)
             if known is None:
                 known = self._make(digest, plain, item)
                 self._known.put(digest, known)
             return known
+
+    def _learn(self) -> None:
+        """Know by its hash what was read."""
+        self._read_bytes = 0
+        while self._read:
+            self._known.put_all(*_by_hash(self._read.popleft()))
 
     def _make(self, digest: bytes, plain: bytes, item: Any) -> Element:
         body = Body(plain)
@@ -245,8 +251,14 @@ class Values:
             if len(digest) != HASH_BYTES or not (is_checked or self._hash(plain) == digest):
                 raise damaged(f"element {number} is not what was written")
             leaves[number] = Leaf(Element(digest, number), plain)
-        self._read.append(leaves)
-        self._leaves.put_all(leaves, sum(map(len, plains.contents)))
+        size = sum(map(len, plains.contents))
+        self._leaves.put_all(leaves, size)
+        if leaves:
+            self._read.append(leaves)
+            self._read_bytes += size
+            if len(self._read) > _READS or self._read_bytes > _READ_BYTES:
+                with self._making:
+                    self._learn()
         return leaves
 
     def decode(self, serde: Serializer, leaves: Mapping[int, Leaf], numbers: Iterable[int]) -> Decoded:

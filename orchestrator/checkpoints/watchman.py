@@ -10,11 +10,13 @@ import weakref
 from contextlib import suppress
 from typing import Protocol
 
-from orchestrator.checkpoints.store import Busy
+from orchestrator.checkpoints.store import WAIT_SECONDS, Busy
 from orchestrator.errors import StorageError
 
 LINGER_SECONDS = 0.02
 """How long a change that nobody waits for may wait for a commit."""
+PAUSE_SECONDS = 1.0
+"""The longest time between two attempts at a commit."""
 QUIET_SECONDS = 5.0
 
 
@@ -27,6 +29,9 @@ class Watched(Protocol):
     def commit_left(self) -> None:
         """Commit what waits, unless another one is at it; raises Busy then."""
 
+    def flush(self) -> None:
+        """Commit what waits, and wait for others who do."""
+
 
 class Watchman:
     """Sleeps while nothing is left, and while it is young; its thread ends after some quiet seconds."""
@@ -34,31 +39,42 @@ class Watchman:
     def __init__(self, queue: Watched) -> None:
         self._bell = threading.Event()
         self._queue = weakref.ref(queue)
+        self._held: Watched | None = None
+        """The queue while something is left in it, which nobody else may hold any more."""
         self._lock = threading.Lock()
         self._is_awake = False
         self._process = os.getpid()
 
-    def call(self) -> None:
-        """Something was left."""
+    def call(self) -> bool:
+        """Something was left; False when no thread can be had to watch it."""
         with self._lock:
             self._bell.set()
             if not self._is_awake:
+                thread = threading.Thread(target=self._watch, name="checkpoints", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return False
                 self._is_awake = True
                 _ALL.add(self)
-                threading.Thread(target=self._watch, name="checkpoints", daemon=True).start()
+            self._held = self._queue()
+        return True
 
     def end(self) -> None:
         """Commit what is left, at the end of the process."""
-        queue = self._queue()
-        if queue and queue.queued() and self._process == os.getpid():
-            with suppress(Busy, StorageError):
-                queue.commit_left()
+        queue = self._queue() if self._process == os.getpid() else None
+        if queue:
+            with suppress(StorageError):
+                queue.flush()
 
     def _watch(self) -> None:
         while self._is_called():
             self._bell.clear()
             while (left := self._left()) is not None:
                 time.sleep(left)
+            with self._lock:
+                if not self._bell.is_set():
+                    self._held = None
 
     def _is_called(self) -> bool:
         """Wait until something was left; False when that takes long."""
@@ -74,17 +90,18 @@ class Watchman:
         since = queue.queued() if queue else None
         if queue is None or since is None:
             return None
-        left = since + LINGER_SECONDS - time.monotonic()
-        if left > 0:
-            return left
+        age = time.monotonic() - since
+        if age < LINGER_SECONDS:
+            return LINGER_SECONDS - age
         try:
             queue.commit_left()
         except Busy:
-            return LINGER_SECONDS / 10
+            pass
         except StorageError:
-            # It stays in the queue, and whoever commits next is told.
-            return None
-        return 0
+            if age > WAIT_SECONDS:
+                # It stays in the queue, and whoever commits next is told.
+                return None
+        return min(age / 10, PAUSE_SECONDS) if queue.queued() == since else 0
 
 
 _ALL: weakref.WeakSet[Watchman] = weakref.WeakSet()

@@ -2,7 +2,8 @@
 
 Whoever needs a commit makes it, in its own thread, and takes the others' changes along. Pending writes of
 a running graph, which nobody waits for, are left to the checkpoint that follows them, so a superstep is one
-commit; a `Watchman` commits those that nothing followed within 20 ms.
+commit; a `Watchman` commits those that nothing followed within 20 ms. A checkpoint is never stored when
+what was left to it could not be.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from orchestrator.checkpoints.caches import Memory
 from orchestrator.checkpoints.elements import Recent
 from orchestrator.checkpoints.ink import Ends, Ink
 from orchestrator.checkpoints.operations import Operation
+from orchestrator.checkpoints.outcome import Outcome
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.checkpoints.store import WAIT_SECONDS, Busy, Storage
 from orchestrator.checkpoints.watchman import Watchman
 from orchestrator.errors import StorageError
 
 _THREADS = 1 << 12
+_OWED = 256
 
 
 class Writer:
@@ -35,7 +38,10 @@ class Writer:
         self._storage = storage
         self._memory = memory
         self._queue: deque[Operation] = deque()
+        self._turns: list[Outcome] = []
+        """Of batches that are neither committed nor in the queue."""
         self._process = os.getpid()
+        self._is_closed = False
         self._latest = ""
         """The thread that had a checkpoint last, from an event loop."""
         self._last: Recent[str, int] = Recent(_THREADS)
@@ -43,18 +49,27 @@ class Writer:
         self._ends: Ends | None = None
         """Of the last transaction, while no other connection had one."""
         self._watchman = Watchman(self)
-        self._owed: dict[str, Exception] = {}
-        """By thread, why a change that nobody waited for could not be stored."""
+        self._owed: dict[tuple[str, str, str], Exception] = {}
+        """By checkpoint, why a change of it that nobody waited for could not be stored."""
+
+    def close(self) -> None:
+        """Commit what waits; nothing can be left any more."""
+        self._is_closed = True
+        self.flush()
 
     def leave(self, operation: Operation) -> None:
         """Let the next commit take a change along, some 20 ms from now at the latest.
 
-        When its values cannot be stored, the next change of its thread raises why.
+        When it cannot be stored, what follows its checkpoint is not stored either and raises why.
         """
+        if self._is_closed:
+            self.put(operation)
+            return
         operation.queued = time.monotonic()
         # The work is left too: two threads at it get in each other's way.
         self._enqueue(operation, is_ready=False)
-        self._watchman.call()
+        if not self._watchman.call():
+            self.flush(operation)
 
     def queued(self) -> float | None:
         """Since when the oldest change waits that nobody commits."""
@@ -63,6 +78,12 @@ class Writer:
     def commit_left(self) -> None:
         """Commit what waits, unless another one is at it; raises Busy then."""
         self._commit(wait=False)
+
+    def forgive(self, thread: str, ns: str) -> None:
+        """Owe a namespace nothing more: a graph begins there, with what is stored."""
+        for after in list(self._owed):
+            if after[:2] == (thread, ns):
+                self._owed.pop(after, None)
 
     # From threads.
 
@@ -78,8 +99,15 @@ class Writer:
 
         What comes in the meantime may have somebody to wait for, so it is not taken unasked.
         """
-        while self._queue and not (only is not None and only.done.is_set()):
-            self._commit(wait=True)
+        self._renew()
+        while not (only is not None and only.done.is_set()):
+            if (turn := self._turn()) is not None:
+                turn.result()
+            elif self._queue:
+                with suppress(Busy):
+                    self._commit(wait=True)
+            elif self._turn() is None:
+                break
 
     # From event loops.
 
@@ -102,14 +130,20 @@ class Writer:
 
     async def aflush(self, only: Operation | None = None) -> None:
         """The same, giving way while another process or thread writes."""
+        self._renew()
         until = time.monotonic() + WAIT_SECONDS
         pause = 0.0003
-        while self._queue and not (only is not None and only.done.is_set()):
-            try:
-                self._commit(wait=time.monotonic() > until)
-            except Busy:
-                await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - no secret
-                pause = min(pause * 1.5, 0.002)
+        while not (only is not None and only.done.is_set()):
+            if self._queue:
+                try:
+                    self._commit(wait=time.monotonic() > until)
+                except Busy:
+                    await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - no secret
+                    pause = min(pause * 1.5, 0.002)
+            elif (turn := self._turn()) is not None:
+                await turn.settle()
+            elif not self._queue:
+                break
 
     def position(self, thread: str) -> int:
         """The last step that a thread sees; asks the disk only when another process wrote."""
@@ -125,13 +159,22 @@ class Writer:
                 self._last.put(thread, known)
         return known
 
-    def _enqueue(self, operation: Operation, *, is_ready: bool = True) -> None:
+    def _turn(self) -> Outcome | None:
+        """That of a batch which another thread is at."""
+        return next(iter(self._turns), None)
+
+    def _renew(self) -> None:
+        """After a fork, what waits is the parent's to commit, and its locks may be held for ever."""
         if self._process != os.getpid():
-            # After a fork, what waits is the parent's to commit, and its locks may be held for ever.
             self._process = os.getpid()
             self._queue = deque()
+            self._turns = []
+            self._owed = {}
             self._watchman = Watchman(self)
             self._memory.forget(self._memory.caches.epoch)
+
+    def _enqueue(self, operation: Operation, *, is_ready: bool = True) -> None:
+        self._renew()
         caches = self._memory.caches
         if not caches.primers.is_loaded:
             with self._storage.reading() as rows:
@@ -142,26 +185,27 @@ class Writer:
 
     @contextmanager
     def _answering(self, operation: Operation) -> Iterator[None]:
-        """Tell who waits for an operation what became of those that were left to it, too."""
+        """Forget what was left to an operation, once who waits for it is told that it was not stored."""
+        at = operation.after[:2]
         try:
             yield
-        except StorageError:
-            for one in list(self._queue):
-                if one is operation or (one.queued and one.thread == operation.thread):
-                    with suppress(ValueError):
-                        self._queue.remove(one)
+        except Exception as error:
+            self._owed.pop(operation.after, None)
+            if isinstance(error, StorageError):
+                for one in list(self._queue):
+                    if one is operation or (one.queued and one.after[:2] == at):
+                        with suppress(ValueError):
+                            self._queue.remove(one)
             raise
-        finally:
-            error = self._owed.pop(operation.thread, None) if self._owed else None
-        if error is not None:
-            raise error
 
-    def _take(self) -> list[Operation]:
+    def _take(self, batch: list[Operation], turn: Outcome) -> None:
         """What goes into one transaction; an operation that removes rows goes alone."""
-        batch: list[Operation] = []
+        if self._turns:
+            # Changes of a batch that failed are tried one by one, and go first.
+            raise Busy
+        self._turns.append(turn)
         while self._queue and not (batch and (batch[0].alone or self._queue[0].alone)):
             batch.append(self._queue.popleft())
-        return batch
 
     def _get_ready(self) -> None:
         """Encode what waits before a turn is taken; what cannot be encoded fails by itself later."""
@@ -174,15 +218,20 @@ class Writer:
     def _commit(self, *, wait: bool) -> None:
         self._get_ready()
         batch: list[Operation] = []
+        turn = Outcome()
 
         def work(rows: Rows, changed: bool) -> Ink:
             if changed:
                 self._catch_up(rows)
-            batch.extend(self._take())
+            self._take(batch, turn)
             return self._apply(rows, batch)
 
+        def committed(ink: Ink) -> None:
+            self._committed(ink)
+            self._over(turn)
+
         try:
-            self._storage.write(work, self._committed, wait=wait)
+            self._storage.write(work, committed, wait=wait)
         except Busy:
             raise
         except Exception as error:
@@ -190,20 +239,30 @@ class Writer:
                 raise
             self._failed(batch, error)
         except BaseException:
-            self._queue.extendleft(reversed(batch))
+            self._queue.extendleft(one for one in reversed(batch) if not one.done.is_set())
             raise
-        for operation in batch:
-            operation.done.set()
+        else:
+            for operation in batch:
+                operation.done.set()
+        finally:
+            self._over(turn)
+
+    def _over(self, turn: Outcome) -> None:
+        with suppress(ValueError):
+            self._turns.remove(turn)
+        turn.set()
 
     def _failed(self, batch: list[Operation], error: Exception) -> None:
         """Find whose fault it is by giving each a transaction of its own."""
-        if len(batch) == 1:
-            self._fail(batch[0], error)
-            return
         for operation in batch:
-            self._alone(operation)
+            problem = error if len(batch) == 1 else self._alone(operation)
+            if problem is not None and operation.queued:
+                self._owed.setdefault(operation.after, problem)
+                while len(self._owed) > _OWED:
+                    self._owed.pop(next(iter(self._owed)))
+            operation.done.set(problem)
 
-    def _alone(self, operation: Operation) -> None:
+    def _alone(self, operation: Operation) -> Exception | None:
         def work(rows: Rows, changed: bool) -> Ink:
             if changed:
                 self._catch_up(rows)
@@ -212,19 +271,18 @@ class Writer:
         try:
             self._storage.write(work, self._committed, wait=True)
         except Exception as error:  # noqa: BLE001 - as above
-            self._fail(operation, error)
-
-    def _fail(self, operation: Operation, error: Exception) -> None:
-        if operation.queued and not isinstance(error, StorageError):
-            # What the disk refuses is told by the next commit, or made good by it.
-            self._owed.setdefault(operation.thread, error)
-        operation.done.set(error)
+            return error
+        return None
 
     def _apply(self, rows: Rows, batch: list[Operation]) -> Ink:
         caches = self._memory.caches
         caches.primers.load(rows)
         ink = Ink(rows, caches, self._ends)
         for operation in batch:
+            owed = self._owed.get(operation.after) if self._owed else None
+            if owed is not None and not operation.queued:
+                # A checkpoint after it would hide the gap.
+                raise owed
             if operation.caches is not caches:
                 operation.prepare(caches)
             seq = operation.apply(ink, caches)
