@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,6 +128,17 @@ def test_the_other_view_changes_nothing(work: Path) -> None:
     for script in ("echo x > src/a", "rm src/a", "touch new", 'cat "$HOME/.ssh/id_rsa"'):
         assert shell(work, script, "inspect").returncode != 0
     assert (work / "src" / "a").read_text("utf-8") == "mine\n"
+
+
+def test_a_folder_may_hold_any_number_of_files_beside_what_is_hidden(work: Path) -> None:
+    (work / ".orc").mkdir()
+    (work / ".orc" / "state.db").touch()
+    names = random.Random(1)
+    for _ in range(4_000):
+        (work / f"{names.getrandbits(600):0150x}").touch()
+    for view in ("work", "inspect"):
+        assert shell(work, "cat src/a", view).stdout == "mine\n"
+        assert shell(work, "cat .orc/state.db", view).returncode != 0
 
 
 def test_memory_and_files_are_limited(work: Path) -> None:

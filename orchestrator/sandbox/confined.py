@@ -1,8 +1,8 @@
 """Confine this process with Landlock and seccomp, then become the command; run as a script of its own.
 
-Arguments: a plan, then the command. It ends with 125 when the kernel refuses any part of the plan.
-Numbers are those of linux/landlock.h, linux/prctl.h and linux/capability.h. The plan is no JSON and paths
-are texts because those modules take longer to import than all the rest.
+Arguments: the number of pieces of a plan, the pieces, the command. It ends with 125 when the kernel refuses
+any part of the plan. Numbers are those of linux/landlock.h, linux/prctl.h and linux/capability.h. The plan is
+no JSON and paths are texts because those modules take longer to import than all the rest.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import resource
 import stat
 import struct
 import sys
+import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_LONGEST = 100_000
+"""Characters of one argument: the kernel takes 131,071."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _RULESET, _RULE, _RESTRICT = 444, 445, 446
 _CAPSET = {"x86_64": 126, "aarch64": 91}
@@ -82,14 +85,18 @@ def _filtered(program: bytes) -> None:
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
-def packed(plan: dict[str, Any]) -> str:
-    """A plan as an argument, for the same Python."""
-    return binascii.b2a_base64(marshal.dumps(plan), newline=False).decode("ascii")
+def packed(plan: dict[str, Any]) -> list[str]:
+    """A plan as arguments, for the same Python: it names all that lies beside what is hidden."""
+    text = binascii.b2a_base64(zlib.compress(marshal.dumps(plan), 1), newline=False).decode("ascii")
+    pieces = [text[at : at + _LONGEST] for at in range(0, len(text), _LONGEST)]
+    return [str(len(pieces)), *pieces]
 
 
 def main(arguments: list[str]) -> None:
     """Confine, then run."""
-    plan, command = marshal.loads(binascii.a2b_base64(arguments[0])), arguments[1:]  # noqa: S302 - from `packed`
+    end = 1 + int(arguments[0])
+    text, command = "".join(arguments[1:end]), arguments[end:]
+    plan = marshal.loads(zlib.decompress(binascii.a2b_base64(text)))  # noqa: S302 - from `packed`
     try:
         for name, value in plan["limits"].items():
             number = getattr(resource, name)

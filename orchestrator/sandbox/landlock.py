@@ -58,7 +58,7 @@ class Landlock:
     def wrap(self, argv: list[str], confinement: Confinement) -> list[str]:
         """The argument vector that runs `argv` confined."""
         plan = confined.packed(self._plan(confinement))
-        return [sys.executable, "-I", "-S", confined.__file__, plan, *argv]
+        return [sys.executable, "-I", "-S", confined.__file__, *plan, *argv]
 
     def _plan(self, confinement: Confinement) -> dict[str, Any]:
         root, works = confinement.root.resolve(), confinement.view == "work"
