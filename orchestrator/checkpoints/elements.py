@@ -185,8 +185,6 @@ class Pool(Generic[V]):
 
 
 _WORDS = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-SIDE_BY_SIDE = 256
-"""Frames from which on a second thread takes less time than it costs."""
 LARGEST = 1 << 31
 DESCRIPTOR, HAS_CHECKSUM = 4, 4
 """Where a frame says what it has, and the bit for a checksum, which older frames lack.
@@ -229,15 +227,12 @@ def unpack_with(pool: Pool[zstandard.ZstdDecompressor], frame: bytes) -> bytes:
 
 
 def unpack_all(pool: Pool[zstandard.ZstdDecompressor], frames: list[bytes]) -> list[bytes]:
-    """The same for many; a long list by two threads."""
+    """The same for many."""
     decompressor = pool.take()
     decompress = decompressor.decompress
     try:
-        if len(frames) >= SIDE_BY_SIDE and hasattr(decompressor, "multi_decompress_to_buffer"):
-            parts: Any = decompressor.multi_decompress_to_buffer(frames, threads=2)  # type: ignore[arg-type]
-            return [part.tobytes() for part in parts]
         return [decompress(frame, LARGEST) for frame in frames]
-    except (zstandard.ZstdError, ValueError, MemoryError) as error:
+    except (zstandard.ZstdError, MemoryError) as error:
         raise damaged(f"an element cannot be unpacked ({error})") from None
     finally:
         pool.give(decompressor)
