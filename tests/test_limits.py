@@ -428,7 +428,7 @@ def test_a_report_that_cannot_be_true_is_counted_as_reserved(desk: Desk) -> None
 def test_a_stalled_call_is_counted(desk: Desk) -> None:
     prices(desk)
     desk.settings({"limits": {"usd": 0.06}})
-    turn = desk.work("@coder look", [Stall(5), Say("x")], model={"timeouts": {"first_token": 0.2}})
+    turn = desk.work("@coder look", [Stall(5), Say("x")], model={"timeouts": {"first_token": 1.0}})
     assert isinstance(turn.error, BudgetExceeded)
     assert len(turn.requests) == 1
 
