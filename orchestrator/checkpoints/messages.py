@@ -110,11 +110,11 @@ def fresh(master: Master) -> BaseMessage:
     return made_of(master.cls, fields)
 
 
-def made_of(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
-    """A message that takes these fields for its own."""
+def made_of(cls: type[BaseMessage], fields: dict[str, Any], names: set[str] | None = None) -> BaseMessage:
+    """A message that takes these fields, and the names of them all, for its own."""
     message = _new(cls)
     _set(message, "__dict__", fields)
-    _set_names(message, set(fields))
+    _set_names(message, set(fields) if names is None else names)
     _set_extra(message, {})
     _set_private(message, None)
     return message
@@ -161,12 +161,7 @@ def message_from(content: bytes) -> BaseMessage | None:
             cls, names, given = _READ[content[1]]
             values = ormsgpack.unpackb(content[2:])
             if type(values) is list:
-                message = _new(cls)
-                _set(message, "__dict__", dict(zip(names, values, strict=True)))
-                _set_names(message, given.copy())
-                _set_extra(message, {})
-                _set_private(message, None)
-                return message
+                return made_of(cls, dict(zip(names, values, strict=True)), given.copy())
         except (LookupError, TypeError, ValueError):
             pass
     found = _found(content)

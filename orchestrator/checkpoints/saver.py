@@ -188,6 +188,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
                 return
             self._writer.leave(operation)
             if not self._is_left(operation, config):
+                # A task beside it, in another thread, has just asked or failed.
                 self._writer.flush(operation)
 
     async def aput_writes(
@@ -215,15 +216,15 @@ class Checkpointer(BaseCheckpointSaver[str]):
         indexed = [
             (WRITES_IDX_MAP.get(channel, at), channel, value) for at, (channel, value) in enumerate(writes)
         ]
+        if any(channel in _HALTS for channel, _ in writes):
+            self._halted.put(address[2], True)
         return PutWrites(self.serde, address, task, indexed)
 
     def _is_left(self, operation: PutWrites, config: RunnableConfig) -> bool:
         """Whether a graph that goes on made them: after an error or an interrupt nothing may follow."""
-        at, channels = operation.checkpoint_id, {channel for _, channel, _ in operation.writes}
-        if not channels.isdisjoint(_HALTS):
-            self._halted.put(at, True)
         is_running = _OF_GRAPH in config["configurable"]
-        return is_running and channels.isdisjoint(WRITES_IDX_MAP) and not self._halted.get(at)
+        is_last = any(channel in WRITES_IDX_MAP for _, channel, _ in operation.writes)
+        return is_running and not is_last and not self._halted.get(operation.checkpoint_id)
 
     def store_writes(
         self, address: tuple[str, str, str], task: tuple[str, str], writes: Sequence[tuple[int, str, Any]]

@@ -284,10 +284,8 @@ class Values:
                     continue
             found = message_from(content) if isinstance(content, bytes) else None
             if found is not None:
-                if item is None:
-                    leaf.item, leaf.fields = found, content  # type: ignore[assignment]
                 messages[number] = found
-                seen[id(found)] = leaf if item is None else _seen_as(leaf, found, content)
+                seen[id(found)] = _seen_as(leaf, found, content)
                 continue
             value, is_message = self._decode(serde, leaf)
             (messages if is_message else others)[number] = value

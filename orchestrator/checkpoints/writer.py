@@ -38,8 +38,8 @@ class Writer:
         self._storage = storage
         self._memory = memory
         self._queue: deque[Operation] = deque()
-        self._turns: list[Outcome] = []
-        """Of batches that are neither committed nor in the queue."""
+        self._turn: Outcome | None = None
+        """Of the batch that is neither committed nor in the queue, which a thread is at."""
         self._process = os.getpid()
         self._is_closed = False
         self._latest = ""
@@ -101,12 +101,12 @@ class Writer:
         """
         self._renew()
         while not (only is not None and only.done.is_set()):
-            if (turn := self._turn()) is not None:
+            if (turn := self._turn) is not None:
                 turn.result()
             elif self._queue:
                 with suppress(Busy):
                     self._commit(wait=True)
-            elif self._turn() is None:
+            elif self._turn is None:
                 break
 
     # From event loops.
@@ -140,7 +140,7 @@ class Writer:
                 except Busy:
                     await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - no secret
                     pause = min(pause * 1.5, 0.002)
-            elif (turn := self._turn()) is not None:
+            elif (turn := self._turn) is not None:
                 await turn.settle()
             elif not self._queue:
                 break
@@ -159,16 +159,12 @@ class Writer:
                 self._last.put(thread, known)
         return known
 
-    def _turn(self) -> Outcome | None:
-        """That of a batch which another thread is at."""
-        return next(iter(self._turns), None)
-
     def _renew(self) -> None:
         """After a fork, what waits is the parent's to commit, and its locks may be held for ever."""
         if self._process != os.getpid():
             self._process = os.getpid()
             self._queue = deque()
-            self._turns = []
+            self._turn = None
             self._owed = {}
             self._watchman = Watchman(self)
             self._memory.forget(self._memory.caches.epoch)
@@ -200,10 +196,10 @@ class Writer:
 
     def _take(self, batch: list[Operation], turn: Outcome) -> None:
         """What goes into one transaction; an operation that removes rows goes alone."""
-        if self._turns:
+        if self._turn is not None:
             # Changes of a batch that failed are tried one by one, and go first.
             raise Busy
-        self._turns.append(turn)
+        self._turn = turn
         while self._queue and not (batch and (batch[0].alone or self._queue[0].alone)):
             batch.append(self._queue.popleft())
 
@@ -248,8 +244,8 @@ class Writer:
             self._over(turn)
 
     def _over(self, turn: Outcome) -> None:
-        with suppress(ValueError):
-            self._turns.remove(turn)
+        if self._turn is turn:
+            self._turn = None
         turn.set()
 
     def _failed(self, batch: list[Operation], error: Exception) -> None:
