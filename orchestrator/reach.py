@@ -133,11 +133,12 @@ def is_url(text: str) -> bool:
         return False
 
 
-def _url(text: str) -> str:
+def url(text: str) -> str:
+    """The text, empty or such an address; raises ValueError for anything else."""
     if text and not is_url(text):
         raise ValueError("is no URL; write it like http://localhost:11434/v1")
     return text
 
 
-Url = Annotated[str, AfterValidator(_url)]
+Url = Annotated[str, AfterValidator(url)]
 """Empty, or the address of something that speaks HTTP."""

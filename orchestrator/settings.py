@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orchestrator.errors import UsageError
-from orchestrator.reach import Host, Url, is_url
+from orchestrator.reach import Host, Url, url
 
 Tier = Literal["fast", "default", "strong", "guardian"]
 
@@ -276,14 +276,21 @@ def resolve_model(settings: Settings, tier: Tier, env: Mapping[str, str]) -> Mod
     for name in (tier, "default"):
         if name in settings.models:
             return settings.models[name]
-    base_url = env.get("OPENAI_BASE_URL") or None
-    if base_url and not is_url(base_url):
-        raise UsageError(f"OPENAI_BASE_URL: {base_url!r} is no URL; write it like http://localhost:11434/v1")
+    base_url = base_url_in(env)
     if base_url or env.get("OPENAI_API_KEY"):
         # An endpoint of one's own rarely serves the public endpoint's model, so it is asked later.
         model = env.get("OPENAI_MODEL") or ("" if base_url else OPENAI_MODEL)
         return ModelSettings(model=model, base_url=base_url)
     return embedded()
+
+
+def base_url_in(env: Mapping[str, str]) -> str | None:
+    """What OPENAI_BASE_URL says; raises UsageError when it is no URL."""
+    found = env.get("OPENAI_BASE_URL", "")
+    try:
+        return url(found) or None
+    except ValueError as error:
+        raise UsageError(f"OPENAI_BASE_URL: {found!r} {error}") from None
 
 
 def embedded() -> ModelSettings:

@@ -7,9 +7,8 @@ import os
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
-from orchestrator.errors import ModelRejected, UsageError
-from orchestrator.reach import is_url
-from orchestrator.settings import ModelSettings
+from orchestrator.errors import ModelRejected
+from orchestrator.settings import ModelSettings, base_url_in
 
 PUBLIC_HOST = "api.openai.com"
 
@@ -55,10 +54,7 @@ def endpoint_of(settings: ModelSettings) -> Endpoint:
 
 
 def _url_of(settings: ModelSettings) -> str:
-    found = settings.base_url or os.environ.get("OPENAI_BASE_URL") or f"https://{PUBLIC_HOST}/v1"
-    if not is_url(found):
-        raise UsageError(f"OPENAI_BASE_URL: {found!r} is no URL; write it like http://localhost:11434/v1")
-    return found
+    return settings.base_url or base_url_in(os.environ) or f"https://{PUBLIC_HOST}/v1"
 
 
 def resolved(settings: ModelSettings) -> ModelSettings:
