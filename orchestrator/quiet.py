@@ -12,7 +12,8 @@ import sys
 from typing import Any
 
 _AGAIN_SECONDS = 0.01
-_TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Those that the command takes."""
 _is_on = False
 """Whether this process is the command, and not a program that calls it."""
 
@@ -32,7 +33,7 @@ def works() -> None:
 
 def ends() -> None:
     """All is done: no signal that the command took changes anything any more."""
-    for number in _TAKEN if _is_on else ():
+    for number in SIGNALS if _is_on else ():
         if callable(signal.getsignal(number)):
             signal.signal(number, _wait)
 
@@ -40,13 +41,9 @@ def ends() -> None:
 def _dropped(unraisable: Any) -> None:
     if not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
-    elif signal.getsignal(signal.SIGALRM) in {signal.SIG_DFL, _raise}:
-        signal.signal(signal.SIGALRM, _raise)
+    elif signal.getsignal(signal.SIGALRM) in {signal.SIG_DFL, signal.default_int_handler}:
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
-
-
-def _raise(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _wait(number: int, _: object) -> None:

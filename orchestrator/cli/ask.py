@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.asked import headline, lines
+from orchestrator.quiet import SIGNALS
 from orchestrator.safety.visible import escaped
 
 KEYS = {
@@ -89,7 +90,7 @@ def _ended_by_signals(asking: asyncio.Future[Any]) -> Iterator[list[int]]:
         signalled.append(number)
         asking.cancel()
 
-    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    earlier = {number: signal.getsignal(number) for number in SIGNALS}
     for number in earlier:
         loop.add_signal_handler(number, end, number)
     try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.errors import Interrupted, OrcError, UsageError
+from orchestrator.quiet import SIGNALS
 
 if TYPE_CHECKING:
     from orchestrator.settings import Retention
@@ -193,7 +194,7 @@ def _interrupt(*_: object) -> None:
 
 def _end_on_signals() -> None:
     """Until the turn listens to them itself, which is after langgraph is loaded."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
