@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeVar
 
@@ -58,13 +57,6 @@ def ask(settings: ModelSettings, question: Callable[[ChatModel], Awaitable[T]], 
         return await question(await open_model(settings, listeners=Listeners(**listeners), patience=QUICK))
 
     return asyncio.run(main())
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, at most as long as a busy machine needs."""
-    end = time.monotonic() + 60
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.01)
 
 
 def act(settings: ModelSettings, **listeners: Any) -> AIMessage:

@@ -6,8 +6,9 @@ import asyncio
 import time
 
 import pytest
-from asking import ASKED, TOOLS, Route, act, ask, fill, until
+from asking import ASKED, TOOLS, Route, act, ask, fill
 from langchain_core.messages import AIMessage, ToolMessage
+from patience import until
 from scripted import (
     Call,
     Calls,

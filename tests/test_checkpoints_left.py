@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from checkpointing import State, address, chat, put, saver_at, say, steps, talk
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
+from patience import until
 
 from orchestrator.checkpoints import Checkpointer, watchman
 
@@ -35,15 +36,6 @@ def pending(folder: Path) -> list[Any]:
     with saver_at(folder) as other:
         found = steps(other)
     return found[0][1] if found else []
-
-
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_writes_of_a_graph_are_left_to_its_next_checkpoint(
@@ -76,7 +68,7 @@ def test_a_task_that_is_done_is_kept_while_another_one_works(tmp_path: Path) -> 
     seen: list[bool] = []
 
     def slow(_: State) -> State:
-        seen.append(until(lambda: pending(tmp_path) == [["quick"]]))
+        seen.append(until(lambda: pending(tmp_path) == [["quick"]], 10))
         return {"notes": ["slow"]}
 
     with saver_at(tmp_path) as saver:
@@ -139,13 +131,13 @@ def test_the_watchman_s_thread_ends_when_nothing_is_left_and_comes_back(
     def watching() -> int:
         return sum(thread.name == "checkpoints" for thread in threading.enumerate())
 
-    assert until(lambda: watching() == 0)
+    assert until(lambda: watching() == 0, 10)
     monkeypatch.setattr(watchman, "QUIET_SECONDS", 0.05)
     with saver_at(tmp_path) as saver:
         for turn in range(3):
             say(chat(saver), f"hello {turn}")
             assert watching() == 1
-            assert until(lambda: watching() == 0)
+            assert until(lambda: watching() == 0, 10)
         assert len(steps(saver)) == 9
     gone = weakref.ref(saver._writer)
     del saver

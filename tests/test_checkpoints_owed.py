@@ -17,7 +17,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
-from test_checkpoints_left import pending, until
+from patience import until
+from test_checkpoints_left import pending
 
 from orchestrator.checkpoints import Checkpointer
 from orchestrator.errors import StorageError
@@ -94,7 +95,7 @@ def test_what_was_left_outlives_its_saver(tmp_path: Path) -> None:
     leave(saver, "left")
     del saver
     gc.collect()
-    assert until(lambda: pending(tmp_path) == ["left"])
+    assert until(lambda: pending(tmp_path) == ["left"], 10)
 
 
 ENDS = """
@@ -139,7 +140,7 @@ def test_a_child_leaves_to_its_parent_what_the_parent_left(tmp_path: Path) -> No
                 saver.close()
                 os._exit(0)
             assert os.waitpid(child, 0)[1] == 0
-        assert until(lambda: not saver._writer._queue)
+        assert until(lambda: not saver._writer._queue, 10)
         assert saver.stats()["writes"] == 1
 
 
@@ -186,7 +187,7 @@ def test_a_full_disk_ends_the_graph_before_it_leaves_a_gap(
             if next(fills, False):
                 is_full.set()
                 if has_room:
-                    assert until(lambda: bool(refused))
+                    assert until(lambda: bool(refused), 10)
                     is_full.clear()
             return {"notes": ["slow"]}
 
@@ -255,7 +256,7 @@ def test_a_new_run_owes_nothing_of_the_one_before(tmp_path: Path, monkeypatch: p
         refused = full_for(saver, monkeypatch, is_full)
         is_full.set()
         saver.put_writes(at, [("notes", ["lost"])], "task")
-        assert until(lambda: bool(saver._writer._owed)), refused
+        assert until(lambda: bool(saver._writer._owed), 10), refused
         is_full.clear()
         graph = two_steps(saver, lambda _: {"notes": ["quick"]}, lambda _: {"notes": ["slow"]})
         assert graph.invoke({"notes": []}, address())["notes"] == ["first", "quick", "slow"]

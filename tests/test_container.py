@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from desk import Desk, wait_for
+from patience import until
 from scripted import Call, Say
 
 from orchestrator.sandbox import Confinement, View
@@ -83,15 +83,6 @@ def left(owner: int) -> str:
     """The names of all containers that a process started."""
     listed = [container().program, "ps", "--all", "--filter", f"name=orc-{owner}-", "--format", "{{.Names}}"]
     return subprocess.run(listed, capture_output=True, text=True, timeout=60, check=True).stdout
-
-
-def until(holds: Callable[[], bool], seconds: float = 60) -> bool:
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 @real

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from asking import until
 from desk import PATIENCE, Desk, alive, slowness, wait_for
+from patience import until
 from scripted import Call
 
 from orchestrator.sandbox import Confinement, Sandbox, keeper, needs_keeper

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from asking import until
+from patience import until
 
 from orchestrator.sandbox import Confinement, Sandbox, View
 from orchestrator.sandbox.bubblewrap import Bubblewrap

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from asking import until
+from patience import until
 from scripted_sandbox import Unconfined, context, use, use_with
 
 from orchestrator.errors import ToolError
