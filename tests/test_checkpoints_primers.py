@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import ormsgpack
@@ -27,7 +28,7 @@ from orchestrator.checkpoints.elements import (
     write_node,
 )
 from orchestrator.checkpoints.heads import grow_writes
-from orchestrator.checkpoints.primers import Primers
+from orchestrator.checkpoints.primers import Primer, Primers
 from orchestrator.checkpoints.rows import Rows, Step
 from orchestrator.errors import StorageError
 
@@ -222,3 +223,17 @@ def test_a_damaged_frame_is_told_alone_and_among_many(count: int, harm: Callable
     frames[count // 2] = harm(frames[count // 2])
     with pytest.raises(StorageError, match="cannot be unpacked"):
         unpack_all(decompressors, frames)
+
+
+@pytest.mark.parametrize("number", [5, 1 << 35])
+def test_primers_whose_numbers_begin_alike_are_told_apart(number: int) -> None:
+    primers, plain = Primers(Hasher(b"key")), b"what was said before, word for word " * 4
+    rows: list[Any] = []
+    for at, content in ((number, plain), (number + (1 << 28), plain.upper())):
+        primer = Primer(at, (0, 1, 1, [1]), content)
+        primers.use(primer)
+        kind, packed = primer.pack(content + b"!")
+        rows.append((at, kind, b"", packed))
+    assert [kind for _, kind, _, _ in rows] == [PRIMED] * 2
+    found: Any = None  # nothing has to be read
+    assert primers.plains(found, rows).contents == [plain + b"!", plain.upper() + b"!"]
