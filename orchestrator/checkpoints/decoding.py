@@ -75,7 +75,7 @@ class Decoder:
         if all(map(self._leaves.__contains__, node.items)):
             return True
         leaves = self.caches.values.leaves(node.items)  # type: ignore[arg-type]
-        if None in leaves:
+        if not all(leaves):
             return False
         self._unfold()
         self._whole = node.items, leaves  # type: ignore[assignment]
@@ -123,7 +123,7 @@ class Decoder:
     def _not_remembered(self, numbers: set[int]) -> set[int]:
         listed = list(numbers)
         leaves = self.caches.values.leaves(listed)
-        if None not in leaves:
+        if all(leaves):
             self._leaves.update(zip(listed, leaves, strict=True))  # type: ignore[arg-type]
             return set()
         self._unfold()
@@ -209,7 +209,7 @@ class Decoder:
 
     def _items(self, items: list[int | bytes]) -> list[Any]:
         if self._whole is not None and self._whole[0] is items and self._again is None and not self._objects:
-            again = self.caches.values.again(self._whole[1])
+            again = self.caches.values.again(*self._whole)
             if again is not None:
                 self._again = items, again
                 return list(again)

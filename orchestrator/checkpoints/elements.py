@@ -65,9 +65,9 @@ class Recent(Generic[K, V]):
         return found
 
     def get_all(self, keys: list[K]) -> list[V | None]:
-        """The same for many."""
+        """The same for many; what is kept must not be false."""
         found = list(map(self._young.get, keys))
-        if self._old and None in found:
+        if self._old and not all(found):
             return [self.get(key) if one is None else one for key, one in zip(keys, found, strict=True)]
         return found
 

@@ -49,10 +49,10 @@ EMPTY: dict[type, Any] = {dict: {}, list: []}
 """Stand for all empty fields that are only compared with: most fields are empty."""
 _LENGTHS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
 """Bytes before the body of an extension, by the first of them: its size in 1, 2 or 4 bytes, and its code."""
-_set = object.__setattr__
 _new = object.__new__
-_set_names, _set_extra, _set_private = (
-    BaseModel.__dict__[f"__pydantic_{name}__"].__set__ for name in ("fields_set", "extra", "private")
+_set_fields, _set_names, _set_extra, _set_private = (
+    BaseModel.__dict__[f"__{name}__"].__set__
+    for name in ("dict", "pydantic_fields_set", "pydantic_extra", "pydantic_private")
 )
 
 
@@ -107,14 +107,14 @@ def fresh(master: Master) -> BaseMessage:
     for key in master.containers:
         value = fields[key]
         fields[key] = plain_copy(value) if value else type(value)()
-    return made_of(master.cls, fields)
+    return made_of(master.cls, fields, set(fields))
 
 
-def made_of(cls: type[BaseMessage], fields: dict[str, Any], names: set[str] | None = None) -> BaseMessage:
+def made_of(cls: type[BaseMessage], fields: dict[str, Any], names: set[str]) -> BaseMessage:
     """A message that takes these fields, and the names of them all, for its own."""
     message = _new(cls)
-    _set(message, "__dict__", fields)
-    _set_names(message, set(fields) if names is None else names)
+    _set_fields(message, fields)
+    _set_names(message, names)
     _set_extra(message, {})
     _set_private(message, None)
     return message
@@ -165,7 +165,7 @@ def message_from(content: bytes) -> BaseMessage | None:
         except (LookupError, TypeError, ValueError):
             pass
     found = _found(content)
-    return None if found is None else made_of(*found)
+    return None if found is None else made_of(*found, set(found[1]))
 
 
 def _found(content: bytes) -> tuple[type[BaseMessage], dict[str, Any]] | None:

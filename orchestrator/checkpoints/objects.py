@@ -6,7 +6,7 @@ messages at every step takes far longer than the step.
 
 from __future__ import annotations
 
-from operator import attrgetter
+from operator import attrgetter, eq
 from sys import getrefcount
 from typing import Any, NamedTuple
 
@@ -66,8 +66,33 @@ class Known(NamedTuple):
     tree: Long
 
 
+class Handed(NamedTuple):
+    """A long list of messages that was read twice on end, and will be read again."""
+
+    numbers: list[Any]
+    """The very list that its node has."""
+    leaves: list[Leaf]
+    items: list[BaseMessage]
+    states: list[tuple[dict[str, Any], dict[str, Any]]]
+    """What `_state` gives for each, as long as it is unchanged."""
+
+    @classmethod
+    def of(cls, numbers: list[Any], leaves: list[Leaf], items: list[BaseMessage]) -> Handed:
+        """For what `free_again` gave."""
+        nothing: dict[str, Any] = {}
+        return cls(numbers, leaves, items.copy(), [(leaf.fields, nothing) for leaf in leaves])  # type: ignore[misc]
+
+    def again(self) -> list[BaseMessage] | None:
+        """The objects, if nobody holds or has changed any of them."""
+        items = self.items.copy()
+        if set(map(getrefcount, items)) != {_OURS_HANDED}:
+            return None
+        return items if all(map(eq, map(_state, items), self.states)) else None
+
+
 NOTHING = Known([], [], Long([], []))
 _extra, _dict = attrgetter("__pydantic_extra__"), attrgetter("__dict__")
+_state = attrgetter("__dict__", "__pydantic_extra__")
 _item, _fields = attrgetter("item"), attrgetter("fields")
 
 
@@ -111,8 +136,8 @@ def free_again(leaves: list[Leaf]) -> list[BaseMessage] | None:
     return items if list(map(_dict, items)) == list(map(_fields, leaves)) else None
 
 
-def _references() -> tuple[int, int]:
-    """How many references an object has that is held by a leaf and a variable, and by a leaf and a list.
+def _references() -> tuple[int, int, int]:
+    """How many references an object has that a leaf holds and a variable, one list, or two lists.
 
     Two threads that read side by side are both counted, so they never get the same object.
     """
@@ -120,7 +145,10 @@ def _references() -> tuple[int, int]:
     item = seen.item
     in_variable = getrefcount(item)
     del item
-    return in_variable, *map(getrefcount, list(map(_item, [seen])))  # type: ignore[return-value]
+    first = list(map(_item, [seen]))
+    (in_list,) = map(getrefcount, first)
+    (in_lists,) = map(getrefcount, first.copy())
+    return in_variable, in_list, in_lists
 
 
-OURS, _OURS_LISTED = _references()
+OURS, _OURS_LISTED, _OURS_HANDED = _references()

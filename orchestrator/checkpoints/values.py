@@ -43,6 +43,7 @@ from orchestrator.checkpoints.messages import (
 from orchestrator.checkpoints.objects import (
     NOTHING,
     OURS,
+    Handed,
     Known,
     Leaf,
     Long,
@@ -96,8 +97,9 @@ class Values:
         """By the identity of the first item."""
         self._texts: Recent[str, tuple[Element, int, int]] = Recent(_TEXTS)
         self._leaves: Recent[int, Leaf] = Recent(_LEAVES)
-        self.leaves = self._leaves.get_all
-        """What is remembered of elements, by their numbers."""
+        self._handed: Handed | None = None
+        self._last_list: list[Any] | None = None
+        """The one that was read last."""
 
     # Encoding.
 
@@ -271,29 +273,53 @@ class Values:
             self._seen = {}
         messages: dict[int, BaseMessage] = {}
         others: dict[int, Any] = {}
-        seen = self._seen
+        seen, handed = self._seen, self._handed
         # Written out, because this runs for every message of a first read.
         for number in numbers:
             leaf = leaves[number]
             item, content = leaf.item, leaf.content
+            if handed is not None and item is not None and getrefcount(item) == OURS + 1:
+                handed = self._handed = None
             if item is not None and getrefcount(item) == OURS:
                 fields = leaf.fields if type(leaf.fields) is dict else fields_of(leaf)
                 if item.__dict__ == fields and not item.__pydantic_extra__:
                     messages[number] = item
                     seen[id(item)] = leaf
                     continue
-            found = message_from(content) if isinstance(content, bytes) else None
-            if found is not None:
+            if isinstance(content, bytes) and (found := message_from(content)) is not None:
                 messages[number] = found
-                seen[id(found)] = _seen_as(leaf, found, content)
+                if item is None:
+                    leaf.item, leaf.fields = found, content
+                    seen[id(found)] = leaf
+                else:
+                    seen[id(found)] = _seen_as(leaf, found, content)
                 continue
             value, is_message = self._decode(serde, leaf)
             (messages if is_message else others)[number] = value
         return Decoded(messages, others)
 
-    def again(self, leaves: list[Leaf]) -> list[BaseMessage] | None:
-        """The objects of the last time, when all of them can be used again; see `decode`."""
+    def leaves(self, numbers: list[int]) -> list[Leaf | None]:
+        """What is remembered of elements."""
+        handed = self._handed
+        if handed is not None and handed.numbers is numbers:
+            return handed.leaves  # type: ignore[return-value]
+        return self._leaves.get_all(numbers)
+
+    def again(self, numbers: list[Any], leaves: list[Leaf]) -> list[BaseMessage] | None:
+        """The objects of the last time, when all of them can be used again; see `decode`.
+
+        `numbers` is the list of a node, and told by its identity.
+        """
+        last, self._last_list = self._last_list, numbers
+        handed = self._handed
+        items = handed.again() if handed is not None and handed.numbers is numbers else None
+        if items is not None:
+            return items
+        # What it holds counts as held.
+        handed = self._handed = None
         items = free_again(leaves)
+        if items is not None and last is numbers:
+            self._handed = Handed.of(numbers, leaves, items)
         if items is not None and self._seen.get(id(items[-1])) is not leaves[-1]:
             self._seen.update(zip(map(id, items), leaves, strict=True))
         return items
