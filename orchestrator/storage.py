@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FOLDER = ".orc"
 APPLICATION_ID = 0x6F726331
 """`orc1` in ASCII: tells our file from other SQLite files."""
-CHECKPOINT_FORMAT = 3
+CHECKPOINT_FORMAT = 4
 """The newest format of its checkpoints that this orc knows; `orchestrator.checkpoints` describes them."""
 WAIT_SECONDS = 30.0
 """How long a write waits for other processes before it fails."""

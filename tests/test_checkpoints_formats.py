@@ -15,14 +15,16 @@ from checkpointing import address, chat, put, say, steps, talk, values
 from orchestrator.checkpoints import Checkpointer, store
 from orchestrator.errors import StorageError
 
-SECOND = Path(__file__).parent / "data" / "second_format.db.xz"
-"""Written by the last orc of format 2 (8423621): `t` with 14 turns, its `fork`, and `plain` with 40 puts."""
+DATA = Path(__file__).parent / "data"
+OLDER = {"second": 2, "third": 3}
+"""Written by the last orc of that format (8423621, b4f930c): `t` with 14 turns, its `fork`, and `plain` with
+40 puts."""
 
 
-@pytest.fixture
-def older(tmp_path: Path) -> Path:
-    file = tmp_path / "second.db"
-    file.write_bytes(lzma.decompress(SECOND.read_bytes()))
+@pytest.fixture(params=OLDER)
+def older(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    file = tmp_path / f"{request.param}.db"
+    file.write_bytes(lzma.decompress((DATA / f"{request.param}_format.db.xz").read_bytes()))
     return file
 
 
@@ -36,17 +38,18 @@ def version(file: Path) -> int:
     return found
 
 
-def test_a_file_of_the_second_format_is_read_as_it_is(older: Path) -> None:
+def test_a_file_of_an_older_format_is_read_as_it_is(older: Path) -> None:
     with Checkpointer(older) as saver:
         assert saver.verify() == []
         assert len(values(saver)["messages"]) == 28
         assert [message.id for message in values(saver, address("fork"))["messages"]][-2] == "another way"
         assert values(saver, address("plain")) == {"messages": talk(40), "many": list(range(120))}
         assert next(one for one in steps(saver, "plain") if one[1]) == (39, [talk(39)[-1:], ["x" * 200]])
-    assert version(older) == 2
+        assert saver.stats()["elements"] > 40
+    assert version(older) == OLDER[older.stem]
 
 
-def test_a_file_of_the_second_format_is_written_on_copied_and_pruned(older: Path) -> None:
+def test_a_file_of_an_older_format_is_written_on_copied_and_pruned(older: Path) -> None:
     with Checkpointer(older) as saver:
         say(chat(saver), "and now?", "fork")
         before = values(saver, address("fork"))["messages"]
@@ -62,6 +65,19 @@ def test_a_file_of_the_second_format_is_written_on_copied_and_pruned(older: Path
         assert values(saver, address("plain"))["messages"] == talk(41)
         assert values(saver, address("fork"))["messages"] == before
         assert (39, [talk(39)[-1:], ["x" * 200]]) in steps(saver, "copy")
+
+
+def test_content_of_an_older_format_is_packed_together_by_gc(older: Path) -> None:
+    with Checkpointer(older) as saver:
+        before = len(sql(older, "select n from ck_elements where kind in (0, 1, 5)"))
+        saver.gc()
+        assert len(sql(older, "select n from ck_members")) > 40
+        assert saver.verify() == []
+        assert values(saver, address("plain"))["messages"] == talk(40)
+        assert len(values(saver)["messages"]) == 28
+        assert [message.id for message in values(saver, address("fork"))["messages"]][-2] == "another way"
+        assert (39, [talk(39)[-1:], ["x" * 200]]) in steps(saver, "plain")
+    assert len(sql(older, "select n from ck_elements where kind in (0, 1, 5)")) < before / 2
 
 
 def turned(value: Any, rng: random.Random) -> Any:

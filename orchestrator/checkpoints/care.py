@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
+from orchestrator.checkpoints.blocks import read_block, write_block
 from orchestrator.checkpoints.caches import Caches
 from orchestrator.checkpoints.decoding import Decoder
 from orchestrator.checkpoints.elements import (
@@ -49,12 +51,37 @@ def collect(ink: Ink, caches: Caches) -> int:
         todo = {link for number in todo for link in links.get(number, ())} - needed
         needed |= todo
     needed |= _primers(rows, caches, needed)
-    unneeded = [(n, len(data)) for n, _, _, data in rows.all_elements() if n not in needed]
-    if unneeded and unneeded[-1][0] == max(links):
-        # The last one stays as a mark, so that its number is not given again.
-        rows.blank_element(unneeded.pop()[0], RAW, caches.hasher(b""))
-    rows.drop_elements(n for n, _ in unneeded)
-    return freed + sum(size + _ROW_BYTES for _, size in unneeded)
+    last = rows.next_element() - 1
+    unneeded = {n: len(data) + _ROW_BYTES for n, _, _, data in rows.all_elements() if n not in needed}
+    rows.drop_elements(unneeded)
+    freed += sum(unneeded.values()) + _thin_out(rows, needed)
+    if rows.next_element() <= last:
+        # A mark stays, so that the last number is not given again.
+        rows.blank_element(last, RAW, caches.hasher(b""))
+    for row in [data for _, kind, _, data in rows.all_elements() if kind == LIST]:
+        # A file of an older format has no blocks.
+        ink.pack_together(sorted(named_in_row(row)))
+    return freed
+
+
+def _thin_out(rows: Rows, needed: set[int]) -> int:
+    """Remove from blocks what nobody needs; returns the bytes. A damaged block goes when all of it may go."""
+    members: dict[int, set[int]] = {}
+    for number, n in rows.all_members():
+        members.setdefault(n, set()).add(number)
+    freed = 0
+    for n, data in list(rows.all_blocks()):
+        held = members.get(n, set())
+        gone = held - needed
+        with suppress(StorageError):
+            if gone == held:
+                rows.shrink_block(n, None, gone)
+                freed += len(data)
+            elif gone:
+                smaller = write_block(read_block(data).without(gone))
+                rows.shrink_block(n, smaller, gone)
+                freed += len(data) - len(smaller)
+    return freed
 
 
 def _primers(rows: Rows, caches: Caches, needed: set[int]) -> set[int]:
@@ -112,6 +139,7 @@ def verify(rows: Rows, caches: Caches, serde: Serializer) -> list[str]:
             for step in rows.steps(space):
                 problems += _told(lambda step=step: _read(rows, caches, serde, step), f"{thread.id!r} {ns!r}")  # type: ignore[misc]
     problems += [f"step {seq} belongs to no thread" for seq in rows.lost_steps()]
+    problems += _blocks(rows, caches, serde)
     for row in rows.all_elements():
         number, kind, digest, data = row
         if kind in {LIST, DICT, PRIMER} and caches.hasher(data) != digest:
@@ -119,6 +147,22 @@ def verify(rows: Rows, caches: Caches, serde: Serializer) -> list[str]:
         elif kind != PRIMER:
             problems += _told(lambda row=row: _decode(rows, caches, serde, row), "element")  # type: ignore[misc]
     return list(dict.fromkeys(problems))
+
+
+def _blocks(rows: Rows, caches: Caches, serde: Serializer) -> list[str]:
+    """What is wrong with blocks and with the table that tells what is in them."""
+    problems: list[str] = []
+    listed = dict(rows.all_members())
+
+    def check(n: int, data: bytes) -> None:
+        for row in read_block(data).rows():
+            if listed.pop(row[0], None) != n:
+                raise damaged(f"element {row[0]} is held and not listed")
+            _decode(rows, caches, serde, row)
+
+    for n, data in rows.all_blocks():
+        problems += _told(lambda n=n, data=data: check(n, data), f"block {n}")  # type: ignore[misc]
+    return problems + [f"element {number} is not in block {n}" for number, n in listed.items()]
 
 
 def _read(rows: Rows, caches: Caches, serde: Serializer, step: Step) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
+from orchestrator.checkpoints.blocks import elements
 from orchestrator.checkpoints.caches import Caches
 from orchestrator.checkpoints.elements import (
     DICT,
@@ -95,9 +96,10 @@ class Decoder:
         stored: dict[int, Row] = {}
         missing = self._not_remembered(numbers)
         while missing:
-            found = rows.elements(list(missing))
-            if len(found) < len(missing):
-                raise damaged(f"element {min(missing - {row[0] for row in found})} is missing")
+            found = elements(rows, list(missing))
+            lost = missing.difference([row[0] for row in found])
+            if lost:
+                raise damaged(f"element {min(lost)} is missing")
             bases = set()
             branching = [row for row in found if row[1] in _BRANCHING]
             contents = [row for row in found if row[1] not in _BRANCHING] if branching else found
@@ -173,7 +175,7 @@ class Decoder:
         split = {row[0]: spliced(row[3]) for row in pieces}
         bases = {
             number: self.caches.primers.plain(rows, kind, data)
-            for number, kind, _, data in rows.elements(list({fields[0] for fields in split.values()}))
+            for number, kind, _, data in elements(rows, list({fields[0] for fields in split.values()}))
         }
         plains = Plains([], [False] * len(pieces))
         for number, *_ in pieces:

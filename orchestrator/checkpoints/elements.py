@@ -23,9 +23,9 @@ from orchestrator.errors import StorageError
 K = TypeVar("K")
 V = TypeVar("V")
 
-RAW, PACKED, SPLICED, LIST, DICT, PRIMED, PRIMER = range(7)
+RAW, PACKED, SPLICED, LIST, DICT, PRIMED, PRIMER, MEMBER = range(8)
 """Kinds of rows: bytes as they are, compressed, with a text of another element, the two nodes, compressed
-against a primer, and the primer."""
+against a primer, and the primer. The last one is in no file: bytes as they came out of a block."""
 
 HASH_BYTES = 16
 LONG = 160
@@ -184,7 +184,7 @@ class Pool(Generic[V]):
         self._idle.append(item)
 
 
-_WORDS = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+WORDS = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 LARGEST = 1 << 31
 DESCRIPTOR, HAS_CHECKSUM = 4, 4
 """Where a frame says what it has, and the bit for a checksum, which older frames lack.
@@ -194,11 +194,11 @@ https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.1.1.1
 
 
 def _compressor() -> zstandard.ZstdCompressor:
-    return zstandard.ZstdCompressor(level=3, dict_data=_WORDS, write_checksum=True, write_dict_id=False)
+    return zstandard.ZstdCompressor(level=3, dict_data=WORDS, write_checksum=True, write_dict_id=False)
 
 
 _compressors = Pool(_compressor)
-decompressors = Pool(lambda: zstandard.ZstdDecompressor(dict_data=_WORDS))
+decompressors = Pool(lambda: zstandard.ZstdDecompressor(dict_data=WORDS))
 
 
 def pack(plain: bytes) -> tuple[int, bytes]:
@@ -232,7 +232,7 @@ def unpack_all(pool: Pool[zstandard.ZstdDecompressor], frames: list[bytes]) -> l
     decompress = decompressor.decompress
     try:
         return [decompress(frame, LARGEST) for frame in frames]
-    except (zstandard.ZstdError, MemoryError) as error:
+    except (zstandard.ZstdError, MemoryError, TypeError) as error:
         raise damaged(f"an element cannot be unpacked ({error})") from None
     finally:
         pool.give(decompressor)

@@ -5,13 +5,24 @@ Nothing is remembered before `committed` is called, so a transaction that fails 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from orchestrator.checkpoints.blocks import FEW, LARGE, blocks_of, write_block
 from orchestrator.checkpoints.caches import Caches
-from orchestrator.checkpoints.elements import DICT, LIST, PRIMER, SPLICED, Element, write_node
+from orchestrator.checkpoints.elements import (
+    DICT,
+    LIST,
+    PACKED,
+    PRIMED,
+    PRIMER,
+    RAW,
+    SPLICED,
+    Element,
+    write_node,
+)
 from orchestrator.checkpoints.heads import Place
 from orchestrator.checkpoints.nodes import (
     AS_CHANGED,
@@ -31,7 +42,10 @@ from orchestrator.checkpoints.objects import Long
 from orchestrator.checkpoints.primers import PART
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.checkpoints.values import Snapshot, Tree
+from orchestrator.errors import StorageError
 
+_ALONE = frozenset({RAW, PACKED, PRIMED})
+"""Kinds of rows with the bytes of one element."""
 _number = attrgetter("number")
 
 
@@ -57,6 +71,8 @@ class Ink:
         self._new: list[tuple[int, int, bytes, bytes]] = []
         self._elements: dict[bytes, tuple[int, list[Element]]] = {}
         self._nodes: dict[int, Node] = {}
+        self._listed: list[int] = []
+        """What new rows of lists name; lists that do not share a row do not share a block."""
         self._later: list[Callable[[], None]] = []
 
     def next_seq(self) -> int:
@@ -76,8 +92,32 @@ class Ink:
         """Write what is left, before the commit."""
         self.rows.add_elements(self._new)
         self._new = []
+        if self._listed:
+            self.pack_together(self._listed)
         if self._packed and not self.removes:
             self._prime()
+
+    def pack_together(self, numbers: Iterable[int]) -> None:
+        """Move elements that have small rows of their own into blocks, in this order."""
+        wanted = list(dict.fromkeys(numbers))
+        alone = {
+            row[0]: row for row in self.rows.elements(wanted) if row[1] in _ALONE and len(row[3]) < LARGE
+        }
+        found = [alone[number] for number in wanted if number in alone]
+        if len(found) < FEW:
+            return
+        try:
+            contents, checked = self._caches.primers.plains(self.rows, found)
+        except StorageError:
+            # It stays where it is, for who reads it to be told.
+            return
+        sound = [
+            (row, content)
+            for row, content, is_checked in zip(found, contents, checked, strict=True)
+            if is_checked or self._caches.hasher(content) == row[2]
+        ]
+        for block in blocks_of(sound):
+            self.rows.add_block(self._next_number(), write_block(block), block.numbers)
 
     def _prime(self) -> None:
         """Make a primer of what was written up to now, when it is time for one."""
@@ -154,7 +194,8 @@ class Ink:
             changed = changed_list(items, number, old)
             if changed is not None:
                 return changed
-        data, depth = shrink_list(items, number if old is not None else 0, old)
+        data, depth, named = shrink_list(items, number if old is not None else 0, old)
+        self._listed += (item for item in named if type(item) is int)
         return self._add_node(LIST, data, ListNode(items, depth))
 
     def _dict(self, places: dict[str, Any], before: Place) -> int:
@@ -190,6 +231,10 @@ class Ink:
         return number
 
     def _add(self, kind: int, digest: bytes, data: bytes) -> int:
+        number = self._next_number()
+        self._new.append((number, kind, digest, data))
+        return number
+
+    def _next_number(self) -> int:
         self._number = self._number + 1 if self._number else self.rows.next_element()
-        self._new.append((self._number, kind, digest, data))
         return self._number

@@ -58,16 +58,16 @@ def items_at(inside: Any, list_at: Callable[[int], ListNode]) -> list[Item]:
     return _joined(list_at(number).items, keep, changed, tail)
 
 
-def shrink_list(items: list[Item], number: int, before: ListNode | None) -> tuple[bytes, int]:
-    """The row of a list, and its depth; `number` is the row of the list before."""
+def shrink_list(items: list[Item], number: int, before: ListNode | None) -> tuple[bytes, int, list[Item]]:
+    """The row of a list, its depth, and the items that it names itself; `number` is the row before."""
     if before is None or before.depth >= LONGEST_CHAIN:
-        return _pack([0, 0, 0, _differences(items)]), 0
+        return _pack([0, 0, 0, _differences(items)]), 0, items
     old = before.items
     keep, tail = _kept(old, items)
     changed = items[keep : len(items) - tail]
     if len(changed) > max(SHORT, len(items) // 4):
-        return _pack([0, 0, 0, _differences(items)]), 0
-    return _pack([number, keep, tail, _differences(changed)]), before.depth + 1
+        return _pack([0, 0, 0, _differences(items)]), 0, items
+    return _pack([number, keep, tail, _differences(changed)]), before.depth + 1, changed
 
 
 def shrink_dict(items: dict[str, Any], number: int, before: DictNode | None) -> tuple[bytes, int]:

@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 import zstandard
 
+from orchestrator.checkpoints.blocks import elements, read_block
 from orchestrator.checkpoints.dictionary import DICTIONARY
 from orchestrator.checkpoints.elements import (
     DESCRIPTOR,
     HAS_CHECKSUM,
+    MEMBER,
     PACKED,
     PRIMED,
     PRIMER,
@@ -51,7 +53,7 @@ _GROWTH = 4
 _DEEPEST = 4
 """Primers that may have to be read for one element, each for the next."""
 _PRIMERS = 32
-_LEVEL = 6
+_LEVEL = 4
 _MARK = 4
 """Bytes that tell primers apart, as long as their numbers are below 268 million."""
 
@@ -112,6 +114,8 @@ class Primers:
 
     def plain(self, rows: Rows, kind: int, data: bytes, deepest: int = _DEEPEST) -> bytes:
         """The bytes of an element that is stored as a whole; raises StorageError."""
+        if kind == MEMBER:
+            return data
         if kind != PRIMED:
             return unpack(kind, data)
         number, start = read_number(data, 0)
@@ -123,6 +127,10 @@ class Primers:
         checked: list[bool] = []
         for (kind, _), group in groupby(found, _packed_how):
             stored = [data for _, _, _, data in group]
+            if kind == MEMBER:
+                contents += stored
+                checked += [True] * len(stored)
+                continue
             number, start = read_number(stored[0], 0) if kind == PRIMED else (0, 0)
             if kind not in {PRIMED, PACKED} or start > _MARK:
                 contents += [self.plain(rows, kind, data, deepest) for data in stored]
@@ -152,12 +160,12 @@ class Primers:
         depth, members = fields[2:]
         if depth > deepest:
             raise damaged(f"primer {number} builds on itself")
-        found = rows.elements(members)
-        if len(found) < len(members):
-            raise damaged(f"an element of primer {number} is missing")
+        found = elements(rows, members)
         parts = dict(
             zip([row[0] for row in found], self.plains(rows, found, depth - 1).contents, strict=True)
         )
+        if not parts.keys() >= set(members):
+            raise damaged(f"an element of primer {number} is missing")
         return Primer(number, fields, b"".join(parts[member][:PART] for member in members))
 
     # Writing.
@@ -216,11 +224,17 @@ class Primers:
         return [number for number, _ in chosen], [part for _, part in chosen], depth + 1
 
     def _parts(self, rows: Rows, first: int) -> Iterator[tuple[int, int, bytes]]:
+        """Elements from one on: number, primers beneath and bytes; what is damaged is left out."""
         for number, kind, data in rows.latest_packed(first):
-            primer = self.at(rows, read_number(data, 0)[0]) if kind == PRIMED else None
-            beneath = primer.depth if primer is not None else 0
-            if beneath < _DEEPEST and kind in {RAW, PACKED, PRIMED}:
-                yield number, beneath, self.plain(rows, kind, data)[:PART]
+            with suppress(StorageError):
+                primer = self.at(rows, read_number(data, 0)[0]) if kind == PRIMED else None
+                beneath = primer.depth if primer is not None else 0
+                if beneath < _DEEPEST and kind in {RAW, PACKED, PRIMED}:
+                    yield number, beneath, self.plain(rows, kind, data)[:PART]
+        for _, data in rows.all_blocks(first):
+            with suppress(StorageError):
+                for number, _, _, content in reversed(read_block(data).rows()):
+                    yield number, 0, content[:PART]
 
 
 def _packed_how(row: Row) -> tuple[int, bytes]:

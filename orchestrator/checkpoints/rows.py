@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -86,6 +86,19 @@ def id_of(tag: int, rest: object) -> str:
         raise damaged("a checkpoint without an id")
     text = f"{tag & _MASK:016x}{rest.hex()}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _is_dense(numbers: Sequence[int]) -> bool:
+    """Whether it takes less to read all rows between the least number and the greatest."""
+    return len(numbers) > _MANY and max(numbers) - min(numbers) < 2 * len(numbers)
+
+
+def _parts(numbers: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
+    """The marks and parameters of statements for numbers, in few lengths, so that statements are kept."""
+    for start in range(0, len(numbers), _MANY):
+        part = [*numbers[start : start + _MANY]]
+        part += [-1] * (-len(part) % 50)
+        yield ",".join("?" * len(part)), part
 
 
 class Rows:
@@ -180,21 +193,19 @@ class Rows:
         return (Step(*row) for row in found)
 
     def elements(self, numbers: Sequence[int]) -> list[Row]:
-        """Elements in no order; missing ones are left out."""
+        """Elements with a row of their own, in no order; others are left out."""
         found: list[Row] = []
-        if len(numbers) > _MANY and max(numbers) - min(numbers) < 2 * len(numbers):
+        if _is_dense(numbers):
             ends = (min(numbers), max(numbers))
             dense = self._sql(
                 "select n, kind, hash, data from ck_elements where n between ? and ?", ends
             ).fetchall()
             wanted = set(numbers)
             return dense if len(dense) == len(wanted) else [row for row in dense if row[0] in wanted]
-        for start in range(0, len(numbers), _MANY):
-            part = numbers[start : start + _MANY]
-            padded = [*part, *[-1] * (-len(part) % 50)]
+        for marks, part in _parts(numbers):
             found += self._sql(
-                f"select n, kind, hash, data from ck_elements where n in ({','.join('?' * len(padded))})",  # noqa: S608
-                padded,
+                f"select n, kind, hash, data from ck_elements where n in ({marks})",  # noqa: S608
+                part,
             ).fetchall()
         return found
 
@@ -203,15 +214,53 @@ class Rows:
         return iter(self._sql("select n, kind, data from ck_elements where n>=? order by n desc", (first,)))
 
     def packed_bytes(self, first: int, most: int) -> int:
-        """Bytes of content stored from an element on, each element counted up to `most`."""
+        """Bytes of content stored from an element on, each row of an element counted up to `most`."""
         found = self._sql(
             "select sum(min(length(data), ?)) from ck_elements where n>=? and kind in (0, 1, 5)",
             (most, first),
-        )
-        return found.fetchone()[0] or 0
+        ).fetchone()[0]
+        if not self._has_blocks:
+            return found or 0
+        packed = self._sql("select sum(length(data)) from ck_blocks where n>=?", (first,)).fetchone()[0]
+        return (found or 0) + (packed or 0)
 
     def all_elements(self) -> Iterator[Row]:
+        """All that have a row of their own."""
         return iter(self._sql("select n, kind, hash, data from ck_elements order by n"))
+
+    @cached_property
+    def _has_blocks(self) -> bool:
+        """A file of an older format has none, until it is written to."""
+        found = self._sql("select 1 from sqlite_master where type='table' and name='ck_members'")
+        return found.fetchone() is not None
+
+    def blocks_with(self, numbers: Sequence[int]) -> list[bytes]:
+        """The data of the blocks that hold elements, in no order; some may hold none of them."""
+        if not self._has_blocks:
+            return []
+        if _is_dense(numbers):
+            wanted = [("n between ? and ?", [min(numbers), max(numbers)])]
+        else:
+            wanted = [(f"n in ({marks})", part) for marks, part in _parts(numbers)]
+        blocks: set[int] = set()
+        for where, part in wanted:
+            found = self._sql(f"select distinct block from ck_members where {where}", part)  # noqa: S608
+            blocks.update(block for (block,) in found)
+        data: list[bytes] = []
+        for marks, part in _parts(list(blocks)):
+            found = self._sql(f"select data from ck_blocks where n in ({marks})", part)  # noqa: S608
+            data += [content for (content,) in found]
+        return data
+
+    def all_blocks(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Number and data of the blocks from one on, newest first."""
+        if not self._has_blocks:
+            return iter(())
+        return iter(self._sql("select n, data from ck_blocks where n>=? order by n desc", (first,)))
+
+    def all_members(self) -> Iterator[tuple[int, int]]:
+        """The elements in blocks, and their blocks."""
+        return iter(self._sql("select n, block from ck_members order by n")) if self._has_blocks else iter(())
 
     # What is added.
 
@@ -219,7 +268,11 @@ class Rows:
         return (self._sql("select max(seq) from ck_steps").fetchone()[0] or 0) + 1
 
     def next_element(self) -> int:
-        return (self._sql("select max(n) from ck_elements").fetchone()[0] or 0) + 1
+        """A number that no element and no block has had."""
+        last = self._sql(
+            "select max(n) from (select max(n) n from ck_elements union all select max(n) from ck_blocks)"
+        )
+        return (last.fetchone()[0] or 0) + 1
 
     def add_thread(self, thread_id: str, parent: int | None = None, upto: int | None = None) -> int:
         added = self._sql(
@@ -238,6 +291,12 @@ class Rows:
 
     def add_elements(self, rows: Iterable[Row]) -> None:
         self._many("insert into ck_elements values(?, ?, ?, ?)", rows)
+
+    def add_block(self, n: int, data: bytes, members: Sequence[int]) -> None:
+        """Store elements together that had rows of their own."""
+        self._sql("insert into ck_blocks values(?, ?)", (n, data))
+        self._many("insert into ck_members values(?, ?)", ((member, n) for member in members))
+        self.drop_elements(members)
 
     # What is removed.
 
@@ -269,13 +328,21 @@ class Rows:
     def drop_elements(self, numbers: Iterable[int]) -> None:
         self._many("delete from ck_elements where n=?", ((n,) for n in numbers))
 
+    def shrink_block(self, n: int, data: bytes | None, gone: Iterable[int]) -> None:
+        """Store a block again without some of its elements; None removes it."""
+        if data is None:
+            self._sql("delete from ck_blocks where n=?", (n,))
+        else:
+            self._sql("update ck_blocks set data=? where n=?", (data, n))
+        self._many("delete from ck_members where n=?", ((member,) for member in gone))
+
     def pack_again(self, n: int, kind: int, data: bytes) -> None:
         """Store the same content of an element in another way."""
         self._sql("update ck_elements set kind=?, data=? where n=?", (kind, data, n))
 
     def blank_element(self, n: int, kind: int, digest: bytes) -> None:
-        """Take an element's content away, but not its row."""
-        self._sql("update ck_elements set kind=?, hash=?, data=x'' where n=?", (kind, digest, n))
+        """Leave an empty row in the place of an element or a block, so that its number is not given again."""
+        self._sql("insert or replace into ck_elements values(?, ?, ?, x'')", (n, kind, digest))
 
     def next_epoch(self) -> None:
         """Tell everyone that rows are gone."""
@@ -295,7 +362,9 @@ class Rows:
         )
 
     def count_elements(self) -> int:
-        return int(self._sql("select count(*) from ck_elements").fetchone()[0])
+        alone = self._sql("select count(*) from ck_elements").fetchone()[0]
+        members = self._sql("select count(*) from ck_members").fetchone()[0] if self._has_blocks else 0
+        return int(alone + members)
 
     def integrity(self) -> list[str]:
         """What SQLite says of the file; `ok` when it is whole."""

@@ -30,8 +30,8 @@ from orchestrator.storage import APPLICATION_ID, CHECKPOINT_FORMAT, PAGE_BYTES, 
 T = TypeVar("T")
 
 FORMAT = CHECKPOINT_FORMAT
-"""1: before primers. 2: before checksums of steps and bare messages. Such a file is read as it is, and
-becomes one of this format when it is written to."""
+"""1: before primers. 2: before checksums of steps and bare messages. 3: before blocks. Such a file is read as
+it is, and becomes one of this format when it is written to."""
 WAIT_SECONDS = 30.0
 """How long a write waits for other processes before it fails."""
 MEMORY = ":memory:"
@@ -50,6 +50,10 @@ create table ck_steps(seq integer primary key, space integer not null, kind inte
   tag integer not null, rest, parent, data blob not null);
 create index ck_steps_space on ck_steps(space);
 create index ck_steps_tag on ck_steps(space, tag);
+"""
+_BLOCK_TABLES = """
+create table if not exists ck_blocks(n integer primary key, data blob not null);
+create table if not exists ck_members(n integer primary key, block integer not null);
 """
 
 
@@ -163,6 +167,7 @@ class SqliteStorage:
                 # A Ctrl-C may come anywhere, even between this and the next line.
                 self._begin(wait)
                 if self._is_older:
+                    _execute_all(self._writer, _BLOCK_TABLES)
                     self._writer.execute("update ck_meta set value=? where name='format'", (FORMAT,))
                 done = work(Rows(self._writer), self._changed())
                 self._writer.execute("commit")
@@ -297,10 +302,15 @@ def _prepare(connection: sqlite3.Connection, path: Path | str) -> tuple[bytes, b
 def _make(connection: sqlite3.Connection) -> None:
     if not connection.execute("select 1 from sqlite_master").fetchone():
         connection.execute(f"pragma application_id={APPLICATION_ID}")
-    for statement in _TABLES.split(";")[:-1]:
-        connection.execute(statement)
+    _execute_all(connection, _TABLES + _BLOCK_TABLES)
     rows = (("format", FORMAT), ("key", secrets.token_bytes(32)), ("epoch", 0))
     connection.executemany("insert into ck_meta values(?, ?)", rows)
+
+
+def _execute_all(connection: sqlite3.Connection, script: str) -> None:
+    """Run statements within the transaction, which `executescript` would end."""
+    for statement in script.split(";")[:-1]:
+        connection.execute(statement)
 
 
 def _format(connection: sqlite3.Connection, path: Path | str) -> int | None:

@@ -1,0 +1,108 @@
+"""Blocks: elements that a long list names one after the other, packed together as one row.
+
+A frame, a row and a page of its own for each message make a first read slow and the file larger than what
+is in it. So when a long list gets a row, those of its elements that were not in an older one move into
+blocks. Their numbers stay, and nothing that names them changes; `ck_members` tells which block has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
+from typing import NamedTuple
+
+import zstandard
+
+from orchestrator.checkpoints.elements import (
+    HASH_BYTES,
+    MEMBER,
+    WORDS,
+    Pool,
+    damaged,
+    decompressors,
+    read_node,
+    unpack_with,
+    write_node,
+)
+from orchestrator.checkpoints.rows import Row, Rows
+
+SIZE = 32 << 10
+"""Bytes of content from which on a block is full: a block is read as a whole, and larger ones save little."""
+LARGE = 16 << 10
+"""Elements from this many stored bytes on keep a row of their own."""
+FEW = 4
+"""Fewer elements than these are not worth a block."""
+_LEVEL = 6
+_compressors = Pool(
+    lambda: zstandard.ZstdCompressor(level=_LEVEL, dict_data=WORDS, write_checksum=True, write_dict_id=False)
+)
+
+
+class Block(NamedTuple):
+    """What a block holds, in the order of the list that it was made for."""
+
+    numbers: list[int]
+    digests: list[bytes]
+    contents: list[bytes]
+
+    def rows(self) -> list[Row]:
+        """Its elements as if each had a row."""
+        return list(zip(self.numbers, repeat(MEMBER), self.digests, self.contents))
+
+    def without(self, gone: set[int]) -> Block:
+        """The same without some elements."""
+        kept = [at for at, number in enumerate(self.numbers) if number not in gone]
+        return Block(
+            [self.numbers[at] for at in kept],
+            [self.digests[at] for at in kept],
+            [self.contents[at] for at in kept],
+        )
+
+
+def blocks_of(found: list[tuple[Row, bytes]]) -> Iterator[Block]:
+    """Blocks for elements and their bytes; what is left over at the end may be too few for one."""
+    block, size = Block([], [], []), 0
+    for (number, _, digest, _), content in found:
+        block.numbers.append(number)
+        block.digests.append(digest)
+        block.contents.append(content)
+        size += len(content)
+        if size >= SIZE:
+            yield block
+            block, size = Block([], [], []), 0
+    if len(block.numbers) >= FEW:
+        yield block
+
+
+def write_block(block: Block) -> bytes:
+    """The bytes of a block's row."""
+    compressor = _compressors.take()
+    data = compressor.compress(write_node(list(block)))
+    _compressors.give(compressor)
+    return data
+
+
+def read_block(data: bytes) -> Block:
+    """The inverse of `write_block`; raises StorageError on bytes that it did not make."""
+    found = read_node(unpack_with(decompressors, data))
+    if type(found) is not list or len(found) != 3 or any(type(part) is not list for part in found):
+        raise damaged("a block of unknown shape")
+    numbers, digests, contents = found
+    if not (
+        len(numbers) == len(digests) == len(contents)
+        and set(map(type, numbers)) <= {int}
+        and set(map(type, chain(digests, contents))) <= {bytes}
+        and set(map(len, digests)) <= {HASH_BYTES}
+    ):
+        raise damaged("a block of unknown shape")
+    return Block(numbers, digests, contents)
+
+
+def elements(rows: Rows, numbers: Sequence[int]) -> list[Row]:
+    """Elements in no order, missing ones left out; what shares a block with one of them comes along."""
+    found = rows.elements(numbers)
+    if len(found) < len(numbers):
+        alone = {row[0] for row in found}
+        for data in rows.blocks_with([number for number in numbers if number not in alone]):
+            found += read_block(data).rows()
+    return found

@@ -1,0 +1,287 @@
+"""Elements of long lists move into blocks: nothing that names them notices, and what is deleted goes."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpointing import address, chat, put, saver_at, say, steps, talk, values
+
+from orchestrator.checkpoints import Checkpointer
+from orchestrator.checkpoints.blocks import FEW, LARGE, SIZE, Block, read_block, write_block
+from orchestrator.checkpoints.elements import Hasher, decompressors, pack, unpack_with
+from orchestrator.errors import StorageError
+
+CONTENT = "select n, kind from ck_elements where kind in (0, 1, 5)"
+
+
+def sql(folder: Path, statement: str, *parameters: object) -> list[Any]:
+    with closing(sqlite3.connect(folder / "checkpoints.db", isolation_level=None)) as connection:
+        return connection.execute(statement, parameters).fetchall()
+
+
+def tell(saver: Checkpointer, length: int, thread: str = "t", start: int = 1) -> list[Any]:
+    """One checkpoint for each message; returns them."""
+    config = address(thread)
+    return [config := put(saver, {"messages": talk(end)}, config) for end in range(start, length + 1)]
+
+
+def blocks(folder: Path) -> dict[int, Block]:
+    return {n: read_block(data) for n, data in sql(folder, "select n, data from ck_blocks")}
+
+
+def test_all_steps_of_a_conversation_read_alike_before_and_after_the_move(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        told = tell(saver, 150)
+        for length, config in enumerate(told, 1):
+            assert values(saver, config)["messages"] == talk(length)
+    assert len(sql(tmp_path, CONTENT)) < 40
+    assert sum(len(block.numbers) for block in blocks(tmp_path).values()) > 110
+    order = list(enumerate(told, 1))
+    random.Random(3).shuffle(order)
+    with saver_at(tmp_path) as saver:
+        assert saver.verify() == []
+        assert saver.stats()["elements"] >= 150
+        for length, config in order[:50]:
+            assert values(saver, config)["messages"] == talk(length)
+    for length, config in order[50:70]:
+        with saver_at(tmp_path) as saver:
+            assert values(saver, config)["messages"] == talk(length)
+
+
+def test_a_conversation_of_many_processes_moves_all_the_same(tmp_path: Path) -> None:
+    config = address()
+    for end in range(3, 121, 3):
+        with saver_at(tmp_path) as saver:
+            config = put(saver, {"messages": talk(end)}, config)
+    assert len(sql(tmp_path, CONTENT)) < 40
+    with saver_at(tmp_path) as saver:
+        assert values(saver)["messages"] == talk(120)
+        assert saver.verify() == []
+
+
+def test_what_another_process_moved_is_read_and_written_on(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as one, saver_at(tmp_path) as two:
+        first = tell(one, 30)
+        assert values(two)["messages"] == talk(30)
+        listing = two.list(address())
+        assert next(listing).checkpoint["channel_values"]["messages"] == talk(30)
+        put(one, {"messages": talk(90)}, first[-1])
+        assert [len(each.checkpoint["channel_values"]["messages"]) for each in listing] == [*range(29, 0, -1)]
+        put(two, {"messages": talk(31)}, first[-1])
+        put(two, {"messages": talk(90)[:60]}, address("other"))
+        assert values(one, address("other"))["messages"] == talk(60)
+        assert one.verify() == two.verify() == []
+
+
+def test_a_graph_s_messages_their_texts_and_its_forks_survive_the_move(tmp_path: Path) -> None:
+    long = "a text that is long enough to be cut out and pointed at, " * 6
+    with saver_at(tmp_path) as saver:
+        graph = chat(saver)
+        for turn in range(40):
+            say(graph, f"{long}{turn}")
+        saver.copy_thread("t", "copy")
+        say(graph, "more", "copy")
+        expected = [message.content for message in values(saver, address("copy"))["messages"]]
+        history = [len(state.values["messages"]) for state in graph.get_state_history(address())]
+    assert blocks(tmp_path)
+    with saver_at(tmp_path) as saver:
+        assert [message.content for message in values(saver, address("copy"))["messages"]] == expected
+        assert [
+            len(state.values["messages"]) for state in chat(saver).get_state_history(address())
+        ] == history
+        assert saver.verify() == []
+
+
+def test_deleted_content_leaves_its_block_and_the_rest_stays(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        told = put(saver, {"messages": talk(60)})
+        put(saver, {"messages": talk(60)[:5] + talk(60)[30:40]}, address("kept"))
+        put(saver, {"messages": [*talk(60)[:2], *talk(90)[60:]]}, told)
+        saver.delete_thread("t")
+        assert saver.gc() > 1_000
+        assert values(saver, address("kept"))["messages"] == talk(60)[:5] + talk(60)[30:40]
+        assert saver.verify() == []
+        last = sql(tmp_path, "select max(n) from (select n from ck_elements union select n from ck_blocks)")
+        put(saver, {"messages": talk(200)[100:]}, address("new"))
+        assert saver.verify() == []
+    held = b"".join(content for block in blocks(tmp_path).values() for content in block.contents)
+    assert b"message 33 " in held
+    assert b"message 12 " not in held
+    assert b"message 70 " not in held
+    new = {number for block in blocks(tmp_path).values() for number in block.numbers if number > last[0][0]}
+    assert len(new) == 100, "no number is given twice"
+
+
+def test_a_thread_that_is_gone_leaves_no_block(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        tell(saver, 60)
+        last = max(blocks(tmp_path))
+        saver.delete_thread("t")
+        saver.gc()
+        assert not blocks(tmp_path)
+        assert sql(tmp_path, "select * from ck_members") == []
+        assert saver.verify() == []
+        tell(saver, 20)
+        assert min(blocks(tmp_path)) > last
+        assert values(saver)["messages"] == talk(20)
+
+
+def test_large_elements_and_few_keep_rows_of_their_own(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    large = [f"{at}" + rng.randbytes(LARGE).hex() for at in range(12)]
+    with saver_at(tmp_path) as saver:
+        put(saver, {"many": large})
+        put(saver, {"few": ["x" * 200, "y" * 200, *map(str, range(20))]}, address("few"))
+        assert FEW > 2
+        assert not blocks(tmp_path)
+        put(saver, {"many": [f"{at}" + rng.randbytes(6_000).hex() for at in range(40)]}, address("more"))
+        assert values(saver)["many"] == large
+        assert saver.verify() == []
+    sizes = [sum(map(len, block.contents)) for block in blocks(tmp_path).values()]
+    assert len(sizes) > 10
+    assert max(sizes) < SIZE + 2 * 12_010
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "delete from ck_blocks",
+        "delete from ck_blocks where n=(select max(n) from ck_blocks)",
+        "delete from ck_members",
+        "update ck_members set block=(select min(n) from ck_blocks)",
+        "update ck_members set block='text'",
+        "update ck_blocks set data=x''",
+        "update ck_blocks set data='text'",
+        "update ck_blocks set data=substr(data, 1, length(data) - 9)",
+        "update ck_blocks set data=(select data from ck_blocks order by n desc limit 1)",
+        "drop table ck_members",
+    ],
+)
+def test_a_damaged_block_is_a_clear_message(tmp_path: Path, damage: str) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"messages": talk(150)})
+    assert len(blocks(tmp_path)) > 1
+    sql(tmp_path, damage)
+    with saver_at(tmp_path) as saver:
+        with pytest.raises(StorageError):
+            values(saver)
+        assert saver.verify()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "delete from ck_members where n=(select min(n) from ck_members)",
+        "update ck_members set block='text' where n=(select min(n) from ck_members)",
+        "update ck_members set block=block+1 where n=(select min(n) from ck_members)",
+        "insert into ck_members values(100000, (select min(n) from ck_blocks))",
+        "insert into ck_members values(100000, 100000)",
+    ],
+)
+def test_a_table_that_is_wrong_about_a_block_is_told_by_verify(tmp_path: Path, damage: str) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"messages": talk(150)})
+    sql(tmp_path, damage)
+    with saver_at(tmp_path) as saver:
+        assert saver.verify()
+        assert values(saver)["messages"] == talk(150)
+
+
+@pytest.mark.parametrize(
+    "shape", [[], [[1], [b"x" * 16]], [[1], [b"x"], [b"y"]], [[1], [], []], [["n"], [b"x" * 16], [b"y"]], "x"]
+)
+def test_a_block_of_another_shape_is_damage(shape: Any) -> None:
+    forged = pack(write_block(Block([1], [b"x" * 16], [b"y"])))[1]
+    assert read_block(forged) == Block([1], [b"x" * 16], [b"y"])
+    with pytest.raises(StorageError, match="damaged"):
+        read_block(write_block(shape))
+
+
+def test_a_bit_that_turned_in_a_block_is_found(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"messages": talk(40)})
+    ((number, data),) = sql(tmp_path, "select n, data from ck_blocks")
+    rng = random.Random(2)
+    for _ in range(60):
+        at = rng.randrange(len(data) * 8)
+        turned = data[: at // 8] + bytes((data[at // 8] ^ 1 << at % 8,)) + data[at // 8 + 1 :]
+        sql(tmp_path, "update ck_blocks set data=? where n=?", turned, number)
+        with saver_at(tmp_path) as saver:
+            try:
+                assert values(saver)["messages"] == talk(40)
+            except StorageError:
+                assert saver.verify()
+
+
+def test_a_hash_that_is_not_its_content_s_is_found(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"messages": talk(40)})
+    ((number, data),) = sql(tmp_path, "select n, data from ck_blocks")
+    block = read_block(data)
+    block.digests[3] = Hasher(b"another key")(block.contents[3])
+    sql(tmp_path, "update ck_blocks set data=? where n=?", write_block(block), number)
+    with saver_at(tmp_path) as saver:
+        assert saver.verify()
+
+
+def test_a_damaged_element_stays_where_it_is_and_stops_no_one(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        told = tell(saver, 30)
+    loose = sql(tmp_path, "select n, kind, data from ck_elements where kind in (0, 1, 5) order by n")[-4:]
+    for number, _, _ in loose:
+        sql(tmp_path, "update ck_elements set data=substr(data, 1, 9) where n=?", number)
+    with saver_at(tmp_path) as saver:
+        put(saver, {"messages": talk(90)[40:]}, address("other"))
+        assert values(saver, address("other"))["messages"] == talk(90)[40:]
+        with pytest.raises(StorageError, match="damaged"):
+            values(saver)
+    for number, _, data in loose:
+        sql(tmp_path, "update ck_elements set data=? where n=?", data, number)
+    with saver_at(tmp_path) as saver:
+        assert values(saver, told[-1])["messages"] == talk(30)
+        assert saver.verify() == []
+
+
+def test_a_run_whose_block_is_damaged_can_be_deleted_and_others_stay(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"messages": talk(40)})
+        put(saver, {"messages": talk(100)[50:]}, address("whole"))
+        put(saver, {"messages": talk(100)[90:]}, address("part"))
+    first = min(blocks(tmp_path))
+    sql(tmp_path, "update ck_blocks set data=x'00' where n=?", first)
+    with saver_at(tmp_path) as saver:
+        assert saver.verify()
+        saver.delete_thread("t")
+        saver.delete_thread("whole")
+        saver.gc()
+        assert saver.verify() == []
+        assert values(saver, address("part"))["messages"] == talk(100)[90:]
+    assert first not in blocks(tmp_path)
+
+
+def test_a_damaged_block_of_which_some_is_needed_stays_as_it_is(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"messages": talk(40)})
+        put(saver, {"messages": talk(40)[20:]}, address("part"))
+        ((number, data),) = sql(tmp_path, "select n, data from ck_blocks")
+        sql(tmp_path, "update ck_blocks set data=x'00' where n=?", number)
+        saver.delete_thread("t")
+        saver.gc()
+    assert sql(tmp_path, "select data from ck_blocks where n=?", number) == [(b"\0",)]
+    sql(tmp_path, "update ck_blocks set data=? where n=?", data, number)
+    with saver_at(tmp_path) as saver:
+        assert values(saver, address("part"))["messages"] == talk(40)[20:]
+
+
+def test_a_block_is_packed_better_than_its_elements_are_alone(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"messages": talk(60)})
+    ((_, data),) = sql(tmp_path, "select n, data from ck_blocks")
+    assert unpack_with(decompressors, data)
+    assert len(data) < sum(len(pack(content)[1]) for content in read_block(data).contents)
+    assert steps(saver_at(tmp_path)) == [(1, [])]
