@@ -15,6 +15,7 @@ from typing import Any
 
 import ormsgpack
 import pytest
+from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from neighbours import said, say
 
@@ -203,3 +204,14 @@ def test_a_torn_log_gives_the_last_state_that_was_committed(
             say(saver, "talk", "on")
             assert said(saver, "talk") == [*kept, "on"]
         shutil.rmtree(folder)
+
+
+def test_an_interrupt_while_a_value_is_made_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = strict_serializer().dumps_typed([HumanMessage("hello", name="n")])
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HumanMessage, "__init__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        strict_serializer().loads_typed(kept)

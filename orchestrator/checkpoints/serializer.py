@@ -43,27 +43,31 @@ class StrictSerializer(JsonPlusSerializer):
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         kind, packed = data
-        faults: list[StorageError] = []
+        faults: list[BaseException] = []
         hook = partial(self._revived, faults)
         try:
             if kind != "msgpack":
                 return super().loads_typed(data)
             return ormsgpack.unpackb(packed, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS)
         except _UNREADABLE as error:
-            # What a hook raises, ormsgpack replaces by an error without a reason.
+            # What a hook raises, ormsgpack replaces by an error without a reason, Ctrl-C too.
             fault = faults[0] if faults else damaged(f"a value of type {kind!r} cannot be read ({error})")
             raise fault from None
 
-    def _revived(self, faults: list[StorageError], code: int, packed: bytes) -> Any:
-        self._check(faults, code, packed)
-        found = self._unpack_ext_hook(code, packed)
+    def _revived(self, faults: list[BaseException], code: int, packed: bytes) -> Any:
+        try:
+            self._check(faults, code, packed)
+            found = self._unpack_ext_hook(code, packed)
+        except (KeyboardInterrupt, SystemExit) as halt:
+            faults.insert(0, halt)
+            raise
         if type(found) in _PLAIN:
             # Where a constructor fails, the library gives back its arguments.
             faults.append(damaged("a value cannot be made again from what was stored of it"))
             raise ValueError
         return found
 
-    def _check(self, faults: list[StorageError], code: int, packed: bytes) -> None:
+    def _check(self, faults: list[BaseException], code: int, packed: bytes) -> None:
         """Raise ValueError unless everything that is named, at any depth, may be called."""
         hook = partial(self._check, faults)
         found = ormsgpack.unpackb(packed, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS)
