@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +268,29 @@ def test_a_forked_process_goes_on_with_connections_of_its_own(tmp_path: Path) ->
         put(saver, {"n": 3}, step=3)
         assert [step for step, _ in steps(saver)] == [3, 2, 1]
         assert saver.verify() == []
+
+
+def test_a_process_forked_during_a_commit_is_not_locked_out(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"n": 1}, step=1)
+        storage, begun = saver._storage, threading.Event()
+
+        def slow(*_: object) -> None:
+            begun.set()
+            time.sleep(0.3)
+
+        thread = threading.Thread(target=storage.write, args=(slow, lambda _: None), kwargs={"wait": True})
+        thread.start()
+        begun.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(5)  # ends the child if it waits
+            put(saver, {"n": 2}, step=2)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
+        put(saver, {"n": 3}, step=3)
+        assert [step for step, _ in steps(saver)] == [3, 2, 1]
 
 
 def test_a_sqlite_saver_file_is_imported_and_exported_whole(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 from orchestrator.checkpoints.rows import Rows
 from orchestrator.errors import StorageError
@@ -103,6 +104,27 @@ def explained(error: Exception, path: Path | str) -> StorageError:
     return StorageError(f"cannot use the checkpoints in {path}: {text}; {advice}")
 
 
+_OPEN: WeakSet[SqliteStorage] = WeakSet()
+_FORK_SECONDS = 5.0
+"""How long a fork waits for commits; a fork from within one would else wait for itself."""
+
+
+def _before_fork() -> None:
+    """Let no commit be under way: to the child, its locks would be held for ever."""
+    for storage in list(_OPEN):
+        storage.is_held = storage.lock.acquire(timeout=_FORK_SECONDS)
+
+
+def _after_fork() -> None:
+    for storage in list(_OPEN):
+        if storage.is_held:
+            storage.is_held = False
+            storage.lock.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
 class SqliteStorage:
     """A file, or `:memory:`."""
 
@@ -127,10 +149,14 @@ class SqliteStorage:
                 self._writer.close()
                 raise
         self._version = -1
+        _OPEN.add(self)
 
     def _fresh_locks(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """Whoever has it may use the writing connection."""
+        self.is_held = False
+        """Whether a fork that is under way has it."""
         self._idle: deque[sqlite3.Connection] = deque()
 
     def _connect(self) -> sqlite3.Connection:
@@ -183,14 +209,14 @@ class SqliteStorage:
     @contextmanager
     def _turn(self, wait: bool) -> Iterator[None]:
         self._check()
-        if not self._lock.acquire(blocking=wait):
+        if not self.lock.acquire(blocking=wait):
             raise Busy
         try:
             if self._closed:
                 self._check()
             yield
         finally:
-            self._lock.release()
+            self.lock.release()
 
     def peek(self, look: Callable[[Rows, bool], T]) -> T:
         """See `Storage.peek`."""
@@ -271,7 +297,7 @@ class SqliteStorage:
         """Close all connections; closing twice does nothing."""
         if self._closed or self._pid != os.getpid():
             return
-        with self._lock:
+        with self.lock:
             self._closed = True
             while self._idle:
                 self._idle.pop().close()
