@@ -53,7 +53,7 @@ _GROWTH = 4
 _DEEPEST = 4
 """Primers that may have to be read for one element, each for the next."""
 _PRIMERS = 32
-_LEVEL = 4
+_LEVEL = 3
 _MARK = 4
 """Bytes that tell primers apart, as long as their numbers are below 268 million."""
 
