@@ -101,8 +101,13 @@ def read_block(data: bytes) -> Block:
 def elements(rows: Rows, numbers: Sequence[int]) -> list[Row]:
     """Elements in no order, missing ones left out; what shares a block with one of them comes along."""
     found = rows.elements(numbers)
-    if len(found) < len(numbers):
-        alone = {row[0] for row in found}
-        for data in rows.blocks_with([number for number in numbers if number not in alone]):
-            found += read_block(data).rows()
-    return found
+    if len(found) == len(numbers):
+        return found
+    alone = {row[0] for row in found}
+    wanted = rows.blocks_of([number for number in numbers if number not in alone])
+    members = {n: rows.unpacked.get(n) for n in wanted}
+    for n, data in rows.blocks([n for n, known in members.items() if known is None]):
+        block = read_block(data)
+        members[n] = known = block.rows()
+        rows.unpacked.put(n, known, sum(map(len, block.contents)))
+    return [*found, *chain.from_iterable(known for known in members.values() if known is not None)]

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 from orchestrator.checkpoints.elements import PACKED, RAW, damaged, pack, read_node, unpack, write_node
 
 LONGEST_CHAIN = 48
+LONGEST_LIST_CHAIN = 12
+"""Rows that are read one after the other for one; a list by itself is but a few bytes longer."""
 SHORT = 8
 """Lists and dictionaries up to this length are written where they occur."""
 
@@ -60,7 +62,7 @@ def items_at(inside: Any, list_at: Callable[[int], ListNode]) -> list[Item]:
 
 def shrink_list(items: list[Item], number: int, before: ListNode | None) -> tuple[bytes, int, list[Item]]:
     """The row of a list, its depth, and the items that it names itself; `number` is the row before."""
-    if before is None or before.depth >= LONGEST_CHAIN:
+    if before is None or before.depth >= LONGEST_LIST_CHAIN:
         return _pack([0, 0, 0, _differences(items)]), 0, items
     old = before.items
     keep, tail = _kept(old, items)

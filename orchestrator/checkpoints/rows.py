@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
-from orchestrator.checkpoints.elements import damaged
+from orchestrator.checkpoints.elements import Recent, damaged
 from orchestrator.checkpoints.seals import opened, sealed
 
 Row: TypeAlias = tuple[int, int, bytes, bytes]
@@ -22,6 +22,8 @@ PUT, WRITES, AGAIN = range(3)
 END = (1 << 63) - 1
 """An upper bound that is no bound."""
 _MASK = (1 << 64) - 1
+_UNPACKED = 1 << 22
+"""Bytes of content in blocks that are kept for one transaction, twice."""
 _MANY = 400
 """Parameters of one statement; SQLite allows more, but keeps such statements no longer."""
 
@@ -107,6 +109,8 @@ class Rows:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._sql = connection.execute
         self._many = connection.executemany
+        self.unpacked: Recent[int, list[Row]] = Recent(_UNPACKED)
+        """The elements of blocks that were read, by the numbers of those."""
 
     # What is there.
 
@@ -234,8 +238,8 @@ class Rows:
         found = self._sql("select 1 from sqlite_master where type='table' and name='ck_members'")
         return found.fetchone() is not None
 
-    def blocks_with(self, numbers: Sequence[int]) -> list[bytes]:
-        """The data of the blocks that hold elements, in no order; some may hold none of them."""
+    def blocks_of(self, numbers: Sequence[int]) -> list[int]:
+        """The blocks that hold elements; some may hold none of them."""
         if not self._has_blocks:
             return []
         if _is_dense(numbers):
@@ -246,11 +250,12 @@ class Rows:
         for where, part in wanted:
             found = self._sql(f"select distinct block from ck_members where {where}", part)  # noqa: S608
             blocks.update(block for (block,) in found)
-        data: list[bytes] = []
-        for marks, part in _parts(list(blocks)):
-            found = self._sql(f"select data from ck_blocks where n in ({marks})", part)  # noqa: S608
-            data += [content for (content,) in found]
-        return data
+        return list(blocks)
+
+    def blocks(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Number and data of blocks, in no order."""
+        for marks, part in _parts(numbers):
+            yield from self._sql(f"select n, data from ck_blocks where n in ({marks})", part)  # noqa: S608
 
     def all_blocks(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
         """Number and data of the blocks from one on, newest first."""
@@ -330,6 +335,7 @@ class Rows:
 
     def shrink_block(self, n: int, data: bytes | None, gone: Iterable[int]) -> None:
         """Store a block again without some of its elements; None removes it."""
+        self.unpacked.clear()
         if data is None:
             self._sql("delete from ck_blocks where n=?", (n,))
         else:
