@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import sys
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 from checkpointing import address, chat, put, saver_at, say, steps, talk, values
+from langchain_core.messages import HumanMessage
 
 from orchestrator.checkpoints import Checkpointer
 from orchestrator.checkpoints.blocks import FEW, LARGE, SIZE, Block, read_block, write_block
@@ -126,9 +130,9 @@ def test_a_thread_that_is_gone_leaves_no_block(tmp_path: Path) -> None:
         assert not blocks(tmp_path)
         assert sql(tmp_path, "select * from ck_members") == []
         assert saver.verify() == []
-        tell(saver, 20)
+        tell(saver, 60)
         assert min(blocks(tmp_path)) > last
-        assert values(saver)["messages"] == talk(20)
+        assert values(saver)["messages"] == talk(60)
 
 
 def test_large_elements_and_few_keep_rows_of_their_own(tmp_path: Path) -> None:
@@ -145,6 +149,83 @@ def test_large_elements_and_few_keep_rows_of_their_own(tmp_path: Path) -> None:
     sizes = [sum(map(len, block.contents)) for block in blocks(tmp_path).values()]
     assert len(sizes) > 10
     assert max(sizes) < SIZE + 2 * 12_010
+
+
+def test_an_element_that_unpacks_to_much_has_no_neighbours(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"messages": [*talk(30), HumanMessage("x" * 1_000_000, id="long"), *talk(90)[30:]]})
+        assert len(values(saver)["messages"]) == 91
+    assert max(len(content) for block in blocks(tmp_path).values() for content in block.contents) < 10_000
+
+
+def test_lists_of_one_step_share_no_block(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        put(
+            saver,
+            {"one": talk(30), "two": talk(60)[30:], "more": [["x" * 500 + str(at) for at in range(20)]]},
+        )
+        assert values(saver)["two"] == talk(60)[30:]
+    told = [
+        {content.split(b"message ")[1][0:2] for content in block.contents if b"message " in content}
+        for block in blocks(tmp_path).values()
+    ]
+    assert len(told) > 1
+    assert not any(
+        {at for at in map(int, each) if at < 30} and {at for at in map(int, each) if at >= 30}
+        for each in told
+    )
+
+
+def worded(rng: random.Random, count: int) -> list[Any]:
+    """Messages of few words in any order, which pack better against a primer than against each other."""
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 10))) for _ in range(3_000)]
+    return [HumanMessage(" ".join(rng.choices(words, k=150)), id=f"w{at}") for at in range(count)]
+
+
+def test_what_would_take_more_in_a_block_stays_alone(tmp_path: Path) -> None:
+    said, config = worded(random.Random(4), 400), address()
+    with saver_at(tmp_path) as saver:
+        for end in range(1, 401):
+            config = put(saver, {"messages": said[:end]}, config)
+        assert values(saver)["messages"] == said
+    assert len(sql(tmp_path, CONTENT)) > 300
+
+
+def test_what_stays_alone_is_not_packed_in_vain_at_every_step(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    said, config, packed = worded(rng, 300), address(), 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal packed
+        packed += event == "call" and frame.f_code is write_block.__code__
+
+    with saver_at(tmp_path) as saver:
+        for end in range(1, 301):
+            config = put(saver, {"messages": said[:end]}, config)
+        sys.setprofile(count)
+        try:
+            for _ in range(20):
+                rng.shuffle(said)
+                config = put(saver, {"messages": said}, config)
+        finally:
+            sys.setprofile(None)
+    assert len(sql(tmp_path, CONTENT)) > 200
+    assert packed < 10
+
+
+def test_large_elements_are_not_read_to_write_a_list(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    large = [HumanMessage(rng.randbytes(250_000).hex(), id=f"l{at}") for at in range(40)]
+    with saver_at(tmp_path) as saver:
+        config = put(saver, {"messages": large})
+        rng.shuffle(large)
+        tracemalloc.start()
+        try:
+            put(saver, {"messages": large}, config)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 3_000_000
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
-from orchestrator.checkpoints.elements import damaged
+from orchestrator.checkpoints.elements import HASH_BYTES, damaged
 from orchestrator.checkpoints.seals import opened, sealed
 
 Row: TypeAlias = tuple[int, int, bytes, bytes]
@@ -206,6 +206,22 @@ class Rows:
             found += self._sql(
                 f"select n, kind, hash, data from ck_elements where n in ({marks})",  # noqa: S608
                 part,
+            ).fetchall()
+        return found
+
+    def small_contents(self, numbers: Sequence[int], below: int) -> list[Row]:
+        """Those of these elements that have a row of their own with little content in it, and no block."""
+        where = (
+            "kind in (0, 1, 5) and length(data)<? and typeof(data)='blob' and typeof(hash)='blob' "
+            f"and length(hash)={HASH_BYTES}"
+        )
+        if self._has_blocks:
+            where += " and n not in (select n from ck_members)"
+        found: list[Row] = []
+        for marks, part in _parts(numbers):
+            found += self._sql(
+                f"select n, kind, hash, data from ck_elements where n in ({marks}) and {where}",  # noqa: S608
+                (*part, below),
             ).fetchall()
         return found
 
