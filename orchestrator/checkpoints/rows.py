@@ -321,25 +321,27 @@ class Rows:
 
     def drop_thread(self, n: int) -> None:
         """Remove a thread and its steps; the last step of the file stays as a mark, so numbers only grow."""
-        self._sql("delete from ck_steps where space=0 and seq < (select max(seq) from ck_steps)")
-        self._sql(
-            "update ck_steps set space=0, kind=1, tag=0, rest='', parent=null, data=x'' "
-            "where seq=(select max(seq) from ck_steps) and space in (select n from ck_spaces where thread=?)",
-            (n,),
-        )
+        self._blank_last(n, 0)
         self._sql("delete from ck_steps where space in (select n from ck_spaces where thread=?)", (n,))
         self._sql("delete from ck_spaces where thread=?", (n,))
         self._sql("delete from ck_threads where n=?", (n,))
 
     def trim_thread(self, n: int, bound: int) -> int:
-        """Remove a thread's steps after one, all but the last of the file; returns their bytes."""
-        where = (
-            "from ck_steps where space in (select n from ck_spaces where thread=?) and seq>? "
-            "and seq < (select max(seq) from ck_steps)"
-        )
+        """Remove a thread's steps after one, with the same mark; returns their bytes."""
+        where = "from ck_steps where space in (select n from ck_spaces where thread=?) and seq>?"
         size = self._sql(f"select sum(length(data) + 20) {where}", (n, bound)).fetchone()[0]
+        self._blank_last(n, bound)
         self._sql(f"delete {where}", (n, bound))
         return size or 0
+
+    def _blank_last(self, n: int, bound: int) -> None:
+        """Make a mark of the last step of the file, if it is a thread's and comes after one."""
+        self._sql("delete from ck_steps where space=0 and seq < (select max(seq) from ck_steps)")
+        self._sql(
+            "update ck_steps set space=0, kind=1, tag=0, rest='', parent=null, data=x'' where seq>? and "
+            "seq=(select max(seq) from ck_steps) and space in (select n from ck_spaces where thread=?)",
+            (bound, n),
+        )
 
     def drop_elements(self, numbers: Iterable[int]) -> None:
         self._many("delete from ck_elements where n=?", ((n,) for n in numbers))
