@@ -125,3 +125,10 @@ def test_a_bit_that_turned_in_content_is_never_read_as_if_it_were_right(whole: P
             if column == "hash":
                 assert saver.verify()
         sql(whole, f"update ck_elements set {column}=? where n=?", value, number)
+
+
+def test_a_file_that_became_newer_meanwhile_is_not_called_older_again(older: Path) -> None:
+    with Checkpointer(older) as saver:
+        sql(older, "update ck_meta set value=? where name='format'", store.FORMAT + 1)
+        put(saver, {"messages": talk(41)}, address("plain"))
+    assert version(older) == store.FORMAT + 1

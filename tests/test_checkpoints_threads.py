@@ -172,6 +172,7 @@ def test_what_a_fork_does_not_see_of_a_deleted_thread_goes_though_it_came_last(t
         last = saver.position("t")
         saver.delete_thread("t")
         assert saver.gc() > 0
+        assert saver.gc() == 0
         assert saver.verify() == []
         assert values(saver, address("fork"))["messages"] == talk(1)
         put(saver, {"messages": talk(2)}, address("fork"))

@@ -24,7 +24,7 @@ from orchestrator.checkpoints.elements import (
     unpack_with,
     write_node,
 )
-from orchestrator.checkpoints.rows import Row, Rows
+from orchestrator.checkpoints.rows import END, Row, Rows
 from orchestrator.storage import PAGE_BYTES
 
 SIZE = 32 << 10
@@ -115,6 +115,7 @@ def read_block(data: bytes) -> Block:
     if not (
         len(numbers) == len(digests) == len(contents)
         and set(map(type, numbers)) <= {int}
+        and all(0 < number <= END for number in numbers)
         and set(map(type, chain(digests, contents))) <= {bytes}
         and set(map(len, digests)) <= {HASH_BYTES}
     ):

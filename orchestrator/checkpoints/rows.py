@@ -9,7 +9,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from orchestrator.checkpoints.elements import HASH_BYTES, damaged
@@ -113,6 +113,8 @@ class Rows:
     def meta(self, name: str) -> int | bytes:
         """A fact about the file, 0 when it is not known."""
         found = self._sql("select value from ck_meta where name=?", (name,)).fetchone()
+        if found and type(found[0]) not in {int, bytes}:
+            raise damaged(f"the file's {name} makes no sense")
         return found[0] if found else 0
 
     def set_meta(self, name: str, value: int) -> None:
@@ -194,7 +196,6 @@ class Rows:
 
     def elements(self, numbers: Sequence[int]) -> list[Row]:
         """Elements with a row of their own, in no order; others are left out."""
-        found: list[Row] = []
         if _is_dense(numbers):
             ends = (min(numbers), max(numbers))
             dense = self._sql(
@@ -202,27 +203,21 @@ class Rows:
             ).fetchall()
             wanted = set(numbers)
             return dense if len(dense) == len(wanted) else [row for row in dense if row[0] in wanted]
-        for marks, part in _parts(numbers):
-            found += self._sql(
-                f"select n, kind, hash, data from ck_elements where n in ({marks})",  # noqa: S608
-                part,
-            ).fetchall()
-        return found
+        return self._among("select n, kind, hash, data from ck_elements", numbers)
 
     def small_contents(self, numbers: Sequence[int], below: int) -> list[Row]:
         """Those of these elements that have a row of their own with little content in it, and no block."""
         where = (
-            "kind in (0, 1, 5) and length(data)<? and typeof(data)='blob' and typeof(hash)='blob' "
-            f"and length(hash)={HASH_BYTES}"
+            "and kind in (0, 1, 5) and length(data)<? and typeof(data)='blob' and typeof(hash)='blob' "
+            "and length(hash)=? and n not in (select n from ck_members)"
         )
-        if self._has_blocks:
-            where += " and n not in (select n from ck_members)"
-        found: list[Row] = []
+        return self._among("select n, kind, hash, data from ck_elements", numbers, where, below, HASH_BYTES)
+
+    def _among(self, select: str, numbers: Sequence[int], where: str = "", *more: object) -> list[Any]:
+        """The rows with one of these numbers; `where` says more of them."""
+        found: list[Any] = []
         for marks, part in _parts(numbers):
-            found += self._sql(
-                f"select n, kind, hash, data from ck_elements where n in ({marks}) and {where}",  # noqa: S608
-                (*part, below),
-            ).fetchall()
+            found += self._sql(f"{select} where n in ({marks}) {where}", (*part, *more)).fetchall()
         return found
 
     def latest_packed(self, first: int) -> Iterator[tuple[int, int, bytes]]:
@@ -262,17 +257,21 @@ class Rows:
         for where, part in wanted:
             found = self._sql(f"select distinct block from ck_members where {where}", part)  # noqa: S608
             blocks.update(block for (block,) in found)
-        data: list[bytes] = []
-        for marks, part in _parts(list(blocks)):
-            found = self._sql(f"select data from ck_blocks where n in ({marks})", part)  # noqa: S608
-            data += [content for (content,) in found]
-        return data
+        return [data for (data,) in self._among("select data from ck_blocks", list(blocks))]
 
     def all_blocks(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
         """Number and data of the blocks from one on, newest first."""
         if not self._has_blocks:
             return iter(())
         return iter(self._sql("select n, data from ck_blocks where n>=? order by n desc", (first,)))
+
+    def block_numbers(self) -> list[int]:
+        return [n for (n,) in self._sql("select n from ck_blocks")] if self._has_blocks else []
+
+    def block(self, n: int) -> bytes:
+        """The data of a block."""
+        data: bytes = self._sql("select data from ck_blocks where n=?", (n,)).fetchone()[0]
+        return data
 
     def all_members(self) -> Iterator[tuple[int, int]]:
         """The elements in blocks, and their blocks."""
@@ -311,8 +310,12 @@ class Rows:
     def add_block(self, n: int, data: bytes, members: Sequence[int]) -> None:
         """Store elements together that had rows of their own."""
         self._sql("insert into ck_blocks values(?, ?)", (n, data))
-        self._many("insert into ck_members values(?, ?)", ((member, n) for member in members))
+        self.list_members(n, members)
         self.drop_elements(members)
+
+    def list_members(self, n: int, members: Iterable[int]) -> None:
+        """Tell which block holds elements."""
+        self._many("insert into ck_members values(?, ?)", ((member, n) for member in members))
 
     # What is removed.
 

@@ -168,7 +168,9 @@ class SqliteStorage:
                 self._begin(wait)
                 if self._is_older:
                     _execute_all(self._writer, _BLOCK_TABLES)
-                    self._writer.execute("update ck_meta set value=? where name='format'", (FORMAT,))
+                    self._writer.execute(
+                        "update ck_meta set value=max(value, ?) where name='format'", (FORMAT,)
+                    )
                 done = work(Rows(self._writer), self._changed())
                 self._writer.execute("commit")
             except BaseException:
