@@ -6,6 +6,8 @@ import resource
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import ormsgpack
@@ -172,3 +174,10 @@ def test_a_record_of_another_shape_is_a_clear_message(file: Path, place: object)
         with pytest.raises(StorageError, match="damaged"):
             values(saver)
         assert saver.verify()
+
+
+def test_a_ctrl_c_at_any_moment_leaves_nothing_locked(tmp_path: Path) -> None:
+    program = Path(__file__).with_name("interrupted.py")
+    command = [sys.executable, str(program), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert int(done.stdout) > 100

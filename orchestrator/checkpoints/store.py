@@ -162,7 +162,25 @@ class SqliteStorage:
 
     def write(self, work: Callable[[Rows, bool], T], committed: Callable[[T], None], *, wait: bool) -> None:
         """See `Storage.write`."""
-        with self._turn(wait), self._told():
+        self._check()
+        if wait:
+            with self._lock:
+                self._write(work, committed, wait=True)
+            return
+        taken: list[bool] = []
+        try:
+            # A Ctrl-C comes after a call: after one of `acquire`, the lock would stay taken for ever.
+            taken += map(self._lock.acquire, (False,))
+            if not taken[0]:
+                raise Busy
+            self._write(work, committed, wait=False)
+        finally:
+            if True in taken:
+                self._lock.release()
+
+    def _write(self, work: Callable[[Rows, bool], T], committed: Callable[[T], None], *, wait: bool) -> None:
+        self._check()
+        with self._told():
             try:
                 # A Ctrl-C may come anywhere, even between this and the next line.
                 self._begin(wait)
@@ -182,22 +200,13 @@ class SqliteStorage:
             self._is_older = False
             committed(done)
 
-    @contextmanager
-    def _turn(self, wait: bool) -> Iterator[None]:
-        self._check()
-        if not self._lock.acquire(blocking=wait):
-            raise Busy
-        try:
-            if self._closed:
-                self._check()
-            yield
-        finally:
-            self._lock.release()
-
     def peek(self, look: Callable[[Rows, bool], T]) -> T:
         """See `Storage.peek`."""
-        with self._turn(wait=True), self._told(), self._patience():
-            return look(Rows(self._writer), self._changed())
+        self._check()
+        with self._lock:
+            self._check()
+            with self._told(), self._patience():
+                return look(Rows(self._writer), self._changed())
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
@@ -235,7 +244,7 @@ class SqliteStorage:
         """One consistent view of what is committed."""
         self._check()
         if self._in_memory:
-            with self._turn(wait=True), self._told():
+            with self._lock, self._told():
                 yield Rows(self._writer)
             return
         with self._told():
@@ -265,9 +274,12 @@ class SqliteStorage:
 
     def compact(self) -> None:
         """Give free pages back to the file system."""
-        with self._turn(wait=True), self._told(), self._patience():
-            self._writer.execute("vacuum")
-            self._writer.execute("pragma wal_checkpoint(truncate)")
+        self._check()
+        with self._lock:
+            self._check()
+            with self._told(), self._patience():
+                self._writer.execute("vacuum")
+                self._writer.execute("pragma wal_checkpoint(truncate)")
 
     def close(self) -> None:
         """Close all connections; closing twice does nothing."""
