@@ -191,14 +191,14 @@ class SqliteStorage:
                     )
                 done = work(Rows(self._writer), self._changed())
                 self._writer.execute("commit")
+                self._is_older = False
+                committed(done)
             except BaseException:
                 if self._writer.in_transaction:
                     self._writer.execute("rollback")
-                # What was seen in this turn was not acted on.
+                # What was seen or done in this turn may not be known yet to who asked for it.
                 self._version = -1
                 raise
-            self._is_older = False
-            committed(done)
 
     def peek(self, look: Callable[[Rows, bool], T]) -> T:
         """See `Storage.peek`."""
