@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -14,6 +16,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 
 from orchestrator.checkpoints import Checkpointer
+from orchestrator.checkpoints.blocks import Block, read_block
 
 
 def address(thread: str = "t", ns: str = "", checkpoint_id: str | None = None) -> RunnableConfig:
@@ -79,3 +82,18 @@ def say(graph: Any, text: str, thread: str = "t") -> dict[str, Any]:
 
 def saver_at(folder: Path) -> Checkpointer:
     return Checkpointer(folder / "checkpoints.db")
+
+
+def sql(folder: Path, statement: str, *parameters: object) -> list[Any]:
+    with closing(sqlite3.connect(folder / "checkpoints.db", isolation_level=None)) as connection:
+        return connection.execute(statement, parameters).fetchall()
+
+
+def tell(saver: Checkpointer, length: int, thread: str = "t", start: int = 1) -> list[Any]:
+    """One checkpoint for each message; returns them."""
+    config = address(thread)
+    return [config := put(saver, {"messages": talk(end)}, config) for end in range(start, length + 1)]
+
+
+def blocks(folder: Path) -> dict[int, Block]:
+    return {n: read_block(data) for n, data in sql(folder, "select n, data from ck_blocks")}

@@ -6,11 +6,13 @@ import resource
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import ormsgpack
 import pytest
-from checkpointing import put, saver_at, steps, talk, values
+from checkpointing import address, put, saver_at, steps, talk, values
 from langchain_core.messages import HumanMessage
 
 from orchestrator.checkpoints import Checkpointer, heads, store
@@ -172,3 +174,29 @@ def test_a_record_of_another_shape_is_a_clear_message(file: Path, place: object)
         with pytest.raises(StorageError, match="damaged"):
             values(saver)
         assert saver.verify()
+
+
+def test_a_ctrl_c_at_any_moment_leaves_nothing_locked(tmp_path: Path) -> None:
+    program = Path(__file__).with_name("interrupted.py")
+    command = [sys.executable, str(program), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert int(done.stdout) > 100
+
+
+def test_a_ctrl_c_right_after_a_thread_was_deleted_loses_nothing_written_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with saver_at(tmp_path) as saver:
+        put(saver, {"n": 1})
+
+        def interrupted(epoch: int) -> None:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(saver._memory, "forget", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            saver.delete_thread("t")
+        assert saver.get_tuple(address()) is None
+        put(saver, {"n": 2})
+        assert values(saver) == {"n": 2}
+        assert saver.verify() == []

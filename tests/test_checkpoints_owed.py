@@ -132,7 +132,7 @@ def test_the_end_of_a_process_waits_for_what_was_left(tmp_path: Path, meanwhile:
 def test_a_child_leaves_to_its_parent_what_the_parent_left(tmp_path: Path) -> None:
     with saver_at(tmp_path) as saver:
         at = running(put(saver, {}))
-        with saver._storage._turn(wait=True):  # type: ignore[attr-defined]
+        with saver._storage.lock:  # type: ignore[attr-defined]
             saver.put_writes(at, [("notes", "left")], "task")
             child = os.fork()
             if not child:

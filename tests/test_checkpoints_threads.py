@@ -161,3 +161,19 @@ def test_pruned_branches_of_branches_keep_their_heads(tmp_path: Path) -> None:
         saver.gc()
         assert saver.verify() == []
         assert saver.stats()["checkpoints"] == 6
+
+
+def test_what_a_fork_does_not_see_of_a_deleted_thread_goes_though_it_came_last(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        config = put(saver, {"messages": talk(1)})
+        saver.copy_thread("t", "fork")
+        for length in range(2, 9):
+            config = put(saver, {"messages": talk(length)}, config)
+        last = saver.position("t")
+        saver.delete_thread("t")
+        assert saver.gc() > 0
+        assert saver.gc() == 0
+        assert saver.verify() == []
+        assert values(saver, address("fork"))["messages"] == talk(1)
+        put(saver, {"messages": talk(2)}, address("fork"))
+        assert saver.position("fork") == last + 1, "no number is given twice"

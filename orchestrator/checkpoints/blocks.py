@@ -24,14 +24,21 @@ from orchestrator.checkpoints.elements import (
     unpack_with,
     write_node,
 )
-from orchestrator.checkpoints.rows import Row, Rows
+from orchestrator.checkpoints.rows import END, Row, Rows
+from orchestrator.storage import PAGE_BYTES
 
 SIZE = 32 << 10
 """Bytes of content from which on a block is full: a block is read as a whole, and larger ones save little."""
 LARGE = 16 << 10
 """Elements from this many stored bytes on keep a row of their own."""
-FEW = 4
-"""Fewer elements than these are not worth a block."""
+LARGEST = 2 * SIZE
+"""The same for bytes of content: who reads a neighbour has to unpack them too."""
+FEW, LEAST = 4, 4 << 10
+"""Fewer elements than these, or bytes of content, are not worth a block."""
+_MARGIN = 1.1
+"""How much more a block may take than the rows that it replaces, because it is read so much quicker."""
+_ROW, _MEMBER_ROW = 22, 9
+"""What an element's row takes beside its data, and its row in `ck_members`."""
 _LEVEL = 6
 _compressors = Pool(
     lambda: zstandard.ZstdCompressor(level=_LEVEL, dict_data=WORDS, write_checksum=True, write_dict_id=False)
@@ -70,8 +77,25 @@ def blocks_of(found: list[tuple[Row, bytes]]) -> Iterator[Block]:
         if size >= SIZE:
             yield block
             block, size = Block([], [], []), 0
-    if len(block.numbers) >= FEW:
+    if len(block.numbers) >= FEW and size >= LEAST:
         yield block
+
+
+def is_worth_it(data: bytes, alone: list[bytes]) -> bool:
+    """Whether a block takes little more than its elements' rows, of which these are the data.
+
+    Those are packed against a primer, which can be better than against their neighbours.
+    """
+    rows = sum(_room(len(each) + _ROW) for each in alone)
+    return _room(len(data)) + _MEMBER_ROW * len(alone) < _MARGIN * rows
+
+
+def _room(size: int) -> float:
+    """Bytes that a row of this size takes, with what it leaves unused of its page on average.
+
+    https://www.sqlite.org/fileformat2.html#b_tree_pages
+    """
+    return size + (size * size / (2 * PAGE_BYTES) if size < PAGE_BYTES else PAGE_BYTES / 6)
 
 
 def write_block(block: Block) -> bytes:
@@ -91,6 +115,7 @@ def read_block(data: bytes) -> Block:
     if not (
         len(numbers) == len(digests) == len(contents)
         and set(map(type, numbers)) <= {int}
+        and all(0 < number <= END for number in numbers)
         and set(map(type, chain(digests, contents))) <= {bytes}
         and set(map(len, digests)) <= {HASH_BYTES}
     ):

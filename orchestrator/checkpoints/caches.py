@@ -11,7 +11,7 @@ from orchestrator.checkpoints.nodes import Node
 from orchestrator.checkpoints.primers import Primers
 from orchestrator.checkpoints.values import Values
 
-_HEADS, _TIPS, _SPACES, _NODE_ITEMS = 1 << 12, 1 << 9, 1 << 12, 1 << 19
+_HEADS, _TIPS, _SPACES, _NODE_ITEMS, _LOOSE = 1 << 12, 1 << 9, 1 << 12, 1 << 19, 1 << 16
 
 
 class Tip(NamedTuple):
@@ -47,6 +47,8 @@ class Caches:
         """By thread, namespace and checkpoint id."""
         self.spaces: Recent[tuple[str, str], Space] = Recent(_SPACES)
         """By thread and namespace. What others add changes none: of an ancestor, it is not seen."""
+        self.loose: Recent[int, bool] = Recent(_LOOSE)
+        """Elements that would take more in a block: a list that is turned round is not packed each time."""
 
 
 class Memory:

@@ -55,9 +55,10 @@ def collect(ink: Ink, caches: Caches) -> int:
     unneeded = {n: len(data) + _ROW_BYTES for n, _, _, data in rows.all_elements() if n not in needed}
     rows.drop_elements(unneeded)
     freed += sum(unneeded.values()) + _thin_out(rows, needed)
-    if rows.next_element() <= last:
-        # A mark stays, so that the last number is not given again.
+    if last and not rows.elements([last]):
+        # A mark stays, so that the last number is not given again; an orc of an older format sees no block.
         rows.blank_element(last, RAW, caches.hasher(b""))
+        freed -= _ROW_BYTES
     for row in [data for _, kind, _, data in rows.all_elements() if kind == LIST]:
         # A file of an older format has no blocks.
         ink.pack_together(sorted(named_in_row(row)))
@@ -66,15 +67,17 @@ def collect(ink: Ink, caches: Caches) -> int:
 
 def _thin_out(rows: Rows, needed: set[int]) -> int:
     """Remove from blocks what nobody needs; returns the bytes. A damaged block goes when all of it may go."""
+    listed = dict(rows.all_members())
     members: dict[int, set[int]] = {}
-    for number, n in rows.all_members():
+    for number, n in listed.items():
         members.setdefault(n, set()).add(number)
     freed = 0
-    for n, data in list(rows.all_blocks()):
+    for n in rows.block_numbers():
+        data = rows.block(n)
         held = members.get(n, set())
         gone = held - needed
         with suppress(StorageError):
-            if gone == held:
+            if gone == held and not _list_again(rows, n, data, needed - listed.keys()):
                 rows.shrink_block(n, None, gone)
                 freed += len(data)
             elif gone:
@@ -82,6 +85,17 @@ def _thin_out(rows: Rows, needed: set[int]) -> int:
                 rows.shrink_block(n, smaller, gone)
                 freed += len(data) - len(smaller)
     return freed
+
+
+def _list_again(rows: Rows, n: int, data: bytes, lost: set[int]) -> bool:
+    """List what a block holds of elements that are lost, and whether there is any."""
+    found: set[int] = set()
+    if lost:
+        with suppress(StorageError):
+            found = lost.intersection(read_block(data).numbers)
+            found -= {row[0] for row in rows.elements(list(found))}
+    rows.list_members(n, found)
+    return bool(found)
 
 
 def _primers(rows: Rows, caches: Caches, needed: set[int]) -> set[int]:
@@ -151,8 +165,9 @@ def verify(rows: Rows, caches: Caches, serde: Serializer) -> list[str]:
 
 def _blocks(rows: Rows, caches: Caches, serde: Serializer) -> list[str]:
     """What is wrong with blocks and with the table that tells what is in them."""
-    problems: list[str] = []
     listed = dict(rows.all_members())
+    doubles = rows.elements(list(listed))
+    problems = [f"element {row[0]} has a row beside block {listed[row[0]]}" for row in doubles]
 
     def check(n: int, data: bytes) -> None:
         for row in read_block(data).rows():

@@ -10,15 +10,12 @@ from contextlib import suppress
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from orchestrator.checkpoints.blocks import FEW, LARGE, blocks_of, write_block
+from orchestrator.checkpoints.blocks import FEW, LARGE, LARGEST, blocks_of, is_worth_it, write_block
 from orchestrator.checkpoints.caches import Caches
 from orchestrator.checkpoints.elements import (
     DICT,
     LIST,
-    PACKED,
-    PRIMED,
     PRIMER,
-    RAW,
     SPLICED,
     Element,
     write_node,
@@ -44,8 +41,6 @@ from orchestrator.checkpoints.rows import Rows
 from orchestrator.checkpoints.values import Snapshot, Tree
 from orchestrator.errors import StorageError
 
-_ALONE = frozenset({RAW, PACKED, PRIMED})
-"""Kinds of rows with the bytes of one element."""
 _number = attrgetter("number")
 
 
@@ -71,8 +66,8 @@ class Ink:
         self._new: list[tuple[int, int, bytes, bytes]] = []
         self._elements: dict[bytes, tuple[int, list[Element]]] = {}
         self._nodes: dict[int, Node] = {}
-        self._listed: list[int] = []
-        """What new rows of lists name; lists that do not share a row do not share a block."""
+        self._listed: list[list[int]] = []
+        """What each new row of a list names; lists that do not share a row do not share a block."""
         self._later: list[Callable[[], None]] = []
 
     def next_seq(self) -> int:
@@ -92,17 +87,16 @@ class Ink:
         """Write what is left, before the commit."""
         self.rows.add_elements(self._new)
         self._new = []
-        if self._listed:
-            self.pack_together(self._listed)
+        for numbers in self._listed:
+            self.pack_together(numbers)
         if self._packed and not self.removes:
             self._prime()
 
     def pack_together(self, numbers: Iterable[int]) -> None:
-        """Move elements that have small rows of their own into blocks, in this order."""
-        wanted = list(dict.fromkeys(numbers))
-        alone = {
-            row[0]: row for row in self.rows.elements(wanted) if row[1] in _ALONE and len(row[3]) < LARGE
-        }
+        """Move elements that have small rows of their own into blocks, in this order, if it is worth it."""
+        loose = self._caches.loose
+        wanted = [number for number in dict.fromkeys(numbers) if loose.get(number) is None]
+        alone = {row[0]: row for row in self.rows.small_contents(wanted, LARGE)}
         found = [alone[number] for number in wanted if number in alone]
         if len(found) < FEW:
             return
@@ -114,10 +108,14 @@ class Ink:
         sound = [
             (row, content)
             for row, content, is_checked in zip(found, contents, checked, strict=True)
-            if is_checked or self._caches.hasher(content) == row[2]
+            if len(content) < LARGEST and (is_checked or self._caches.hasher(content) == row[2])
         ]
         for block in blocks_of(sound):
-            self.rows.add_block(self._next_number(), write_block(block), block.numbers)
+            data = write_block(block)
+            if is_worth_it(data, [alone[number][3] for number in block.numbers]):
+                self.rows.add_block(self._next_number(), data, block.numbers)
+            else:
+                loose.put_all(dict.fromkeys(block.numbers, True), len(block.numbers))
 
     def _prime(self) -> None:
         """Make a primer of what was written up to now, when it is time for one."""
@@ -195,7 +193,7 @@ class Ink:
             if changed is not None:
                 return changed
         data, depth, named = shrink_list(items, number if old is not None else 0, old)
-        self._listed += (item for item in named if type(item) is int)
+        self._listed.append([item for item in named if type(item) is int])
         return self._add_node(LIST, data, ListNode(items, depth))
 
     def _dict(self, places: dict[str, Any], before: Place) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from orchestrator.checkpoints.elements import damaged
-from orchestrator.checkpoints.rows import AGAIN, END, PUT, Place, Rows, Step, Thread
+from orchestrator.checkpoints.ids import Place
+from orchestrator.checkpoints.rows import AGAIN, END, PUT, Rows, Step, Thread
 
 
 class Level(NamedTuple):

@@ -10,10 +10,11 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 from orchestrator.checkpoints.caches import Caches, Space, Tip
 from orchestrator.checkpoints.elements import Serializer, sound
 from orchestrator.checkpoints.heads import Writes, record, shrink, shrink_writes
+from orchestrator.checkpoints.ids import place_of
 from orchestrator.checkpoints.ink import Ink
 from orchestrator.checkpoints.lineage import lineage, steps_on, windows
 from orchestrator.checkpoints.outcome import Outcome
-from orchestrator.checkpoints.rows import AGAIN, PUT, WRITES, Rows, Step, place_of
+from orchestrator.checkpoints.rows import AGAIN, PUT, WRITES, Rows, Step
 from orchestrator.checkpoints.values import Tree
 
 

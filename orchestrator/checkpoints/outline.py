@@ -6,7 +6,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from orchestrator.checkpoints import lineage
-from orchestrator.checkpoints.rows import Rows, id_of
+from orchestrator.checkpoints.ids import id_of
+from orchestrator.checkpoints.rows import Rows
 
 
 class Point(NamedTuple):

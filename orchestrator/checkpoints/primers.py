@@ -35,6 +35,7 @@ from orchestrator.checkpoints.elements import (
     pack,
     read_node,
     read_number,
+    sound,
     unpack,
     unpack_all,
     unpack_with,
@@ -175,7 +176,7 @@ class Primers:
         with self._loading:
             if not self.is_loaded:
                 # A damaged one is not worth a refusal to write; a new one will be made.
-                with suppress(StorageError):
+                with suppress(StorageError), sound():
                     named = int(rows.meta("primer"))
                     self._current = self.at(rows, named) if named else None
                 if self._current is not None:

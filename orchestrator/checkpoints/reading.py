@@ -15,9 +15,10 @@ from orchestrator.checkpoints.caches import Memory, Tip
 from orchestrator.checkpoints.decoding import Decoder
 from orchestrator.checkpoints.elements import Serializer, sound
 from orchestrator.checkpoints.heads import grow_writes, load
+from orchestrator.checkpoints.ids import Place, id_of, place_of
 from orchestrator.checkpoints.lineage import Listed, Window
 from orchestrator.checkpoints.records import Records
-from orchestrator.checkpoints.rows import WRITES, Place, Rows, Step, id_of, place_of
+from orchestrator.checkpoints.rows import WRITES, Rows, Step
 from orchestrator.checkpoints.store import Storage
 
 _CHUNK = 64

@@ -5,7 +5,8 @@ from __future__ import annotations
 from orchestrator.checkpoints.caches import Caches
 from orchestrator.checkpoints.elements import damaged
 from orchestrator.checkpoints.heads import Head, Place, grow, grow_writes
-from orchestrator.checkpoints.rows import WRITES, Rows, Step, id_of
+from orchestrator.checkpoints.ids import id_of
+from orchestrator.checkpoints.rows import WRITES, Rows, Step
 
 
 class Records:

@@ -5,14 +5,13 @@ Knows numbers and bytes only, not what they mean.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
-from typing import NamedTuple, TypeAlias
-from uuid import UUID
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
 
-from orchestrator.checkpoints.elements import Recent, damaged
+from orchestrator.checkpoints.elements import HASH_BYTES, Recent, damaged
+from orchestrator.checkpoints.ids import Place
 from orchestrator.checkpoints.seals import opened, sealed
 
 Row: TypeAlias = tuple[int, int, bytes, bytes]
@@ -21,7 +20,6 @@ PUT, WRITES, AGAIN = range(3)
 """Kinds of steps: a checkpoint, pending writes on one, a checkpoint whose id was put before."""
 END = (1 << 63) - 1
 """An upper bound that is no bound."""
-_MASK = (1 << 64) - 1
 _UNPACKED = 1 << 22
 """Bytes of content in blocks that are kept for one transaction, twice."""
 _MANY = 400
@@ -57,39 +55,6 @@ class Step(NamedTuple):
         return opened(self[:-1], self.data)
 
 
-class Place(NamedTuple):
-    """A checkpoint id in the form in which it is indexed: uuids are ordered by time."""
-
-    tag: int
-    rest: bytes | str
-
-
-@lru_cache(maxsize=1024)
-def place_of(checkpoint_id: str) -> Place:
-    """Where a checkpoint id is found; any text is an id, a uuid is a short one."""
-    if len(checkpoint_id) == 36:
-        try:
-            number = UUID(checkpoint_id)
-        except ValueError:
-            pass
-        else:
-            if str(number) == checkpoint_id:
-                written = number.bytes
-                return Place(int.from_bytes(written[:8], "big", signed=True), written[8:])
-    digest = hashlib.blake2b(checkpoint_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return Place(int.from_bytes(digest, "big", signed=True), checkpoint_id)
-
-
-def id_of(tag: int, rest: object) -> str:
-    """The inverse of `place_of`."""
-    if isinstance(rest, str):
-        return rest
-    if not isinstance(rest, bytes):
-        raise damaged("a checkpoint without an id")
-    text = f"{tag & _MASK:016x}{rest.hex()}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
 def _is_dense(numbers: Sequence[int]) -> bool:
     """Whether it takes less to read all rows between the least number and the greatest."""
     return len(numbers) > _MANY and max(numbers) - min(numbers) < 2 * len(numbers)
@@ -117,6 +82,8 @@ class Rows:
     def meta(self, name: str) -> int | bytes:
         """A fact about the file, 0 when it is not known."""
         found = self._sql("select value from ck_meta where name=?", (name,)).fetchone()
+        if found and type(found[0]) not in {int, bytes}:
+            raise damaged(f"the file's {name} makes no sense")
         return found[0] if found else 0
 
     def set_meta(self, name: str, value: int) -> None:
@@ -198,7 +165,6 @@ class Rows:
 
     def elements(self, numbers: Sequence[int]) -> list[Row]:
         """Elements with a row of their own, in no order; others are left out."""
-        found: list[Row] = []
         if _is_dense(numbers):
             ends = (min(numbers), max(numbers))
             dense = self._sql(
@@ -206,11 +172,21 @@ class Rows:
             ).fetchall()
             wanted = set(numbers)
             return dense if len(dense) == len(wanted) else [row for row in dense if row[0] in wanted]
+        return self._among("select n, kind, hash, data from ck_elements", numbers)
+
+    def small_contents(self, numbers: Sequence[int], below: int) -> list[Row]:
+        """Those of these elements that have a row of their own with little content in it, and no block."""
+        where = (
+            "and kind in (0, 1, 5) and length(data)<? and typeof(data)='blob' and typeof(hash)='blob' "
+            "and length(hash)=? and n not in (select n from ck_members)"
+        )
+        return self._among("select n, kind, hash, data from ck_elements", numbers, where, below, HASH_BYTES)
+
+    def _among(self, select: str, numbers: Sequence[int], where: str = "", *more: object) -> list[Any]:
+        """The rows with one of these numbers; `where` says more of them."""
+        found: list[Any] = []
         for marks, part in _parts(numbers):
-            found += self._sql(
-                f"select n, kind, hash, data from ck_elements where n in ({marks})",  # noqa: S608
-                part,
-            ).fetchall()
+            found += self._sql(f"{select} where n in ({marks}) {where}", (*part, *more)).fetchall()
         return found
 
     def latest_packed(self, first: int) -> Iterator[tuple[int, int, bytes]]:
@@ -252,16 +228,23 @@ class Rows:
             blocks.update(block for (block,) in found)
         return list(blocks)
 
-    def blocks(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    def blocks(self, numbers: Sequence[int]) -> list[tuple[int, bytes]]:
         """Number and data of blocks, in no order."""
-        for marks, part in _parts(numbers):
-            yield from self._sql(f"select n, data from ck_blocks where n in ({marks})", part)  # noqa: S608
+        return self._among("select n, data from ck_blocks", numbers)
 
     def all_blocks(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
         """Number and data of the blocks from one on, newest first."""
         if not self._has_blocks:
             return iter(())
         return iter(self._sql("select n, data from ck_blocks where n>=? order by n desc", (first,)))
+
+    def block_numbers(self) -> list[int]:
+        return [n for (n,) in self._sql("select n from ck_blocks")] if self._has_blocks else []
+
+    def block(self, n: int) -> bytes:
+        """The data of a block."""
+        data: bytes = self._sql("select data from ck_blocks where n=?", (n,)).fetchone()[0]
+        return data
 
     def all_members(self) -> Iterator[tuple[int, int]]:
         """The elements in blocks, and their blocks."""
@@ -300,8 +283,12 @@ class Rows:
     def add_block(self, n: int, data: bytes, members: Sequence[int]) -> None:
         """Store elements together that had rows of their own."""
         self._sql("insert into ck_blocks values(?, ?)", (n, data))
-        self._many("insert into ck_members values(?, ?)", ((member, n) for member in members))
+        self.list_members(n, members)
         self.drop_elements(members)
+
+    def list_members(self, n: int, members: Iterable[int]) -> None:
+        """Tell which block holds elements."""
+        self._many("insert into ck_members values(?, ?)", ((member, n) for member in members))
 
     # What is removed.
 
@@ -310,25 +297,27 @@ class Rows:
 
     def drop_thread(self, n: int) -> None:
         """Remove a thread and its steps; the last step of the file stays as a mark, so numbers only grow."""
-        self._sql("delete from ck_steps where space=0 and seq < (select max(seq) from ck_steps)")
-        self._sql(
-            "update ck_steps set space=0, kind=1, tag=0, rest='', parent=null, data=x'' "
-            "where seq=(select max(seq) from ck_steps) and space in (select n from ck_spaces where thread=?)",
-            (n,),
-        )
+        self._blank_last(n, 0)
         self._sql("delete from ck_steps where space in (select n from ck_spaces where thread=?)", (n,))
         self._sql("delete from ck_spaces where thread=?", (n,))
         self._sql("delete from ck_threads where n=?", (n,))
 
     def trim_thread(self, n: int, bound: int) -> int:
-        """Remove a thread's steps after one, all but the last of the file; returns their bytes."""
-        where = (
-            "from ck_steps where space in (select n from ck_spaces where thread=?) and seq>? "
-            "and seq < (select max(seq) from ck_steps)"
-        )
+        """Remove a thread's steps after one, with the same mark; returns their bytes."""
+        where = "from ck_steps where space in (select n from ck_spaces where thread=?) and seq>?"
         size = self._sql(f"select sum(length(data) + 20) {where}", (n, bound)).fetchone()[0]
+        self._blank_last(n, bound)
         self._sql(f"delete {where}", (n, bound))
         return size or 0
+
+    def _blank_last(self, n: int, bound: int) -> None:
+        """Make a mark of the last step of the file, if it is a thread's and comes after one."""
+        self._sql("delete from ck_steps where space=0 and seq < (select max(seq) from ck_steps)")
+        self._sql(
+            "update ck_steps set space=0, kind=1, tag=0, rest='', parent=null, data=x'' where seq>? and "
+            "seq=(select max(seq) from ck_steps) and space in (select n from ck_spaces where thread=?)",
+            (bound, n),
+        )
 
     def drop_elements(self, numbers: Iterable[int]) -> None:
         self._many("delete from ck_elements where n=?", ((n,) for n in numbers))

@@ -188,40 +188,51 @@ class SqliteStorage:
 
     def write(self, work: Callable[[Rows, bool], T], committed: Callable[[T], None], *, wait: bool) -> None:
         """See `Storage.write`."""
-        with self._turn(wait), self._told():
+        self._check()
+        if wait:
+            with self.lock:
+                self._write(work, committed, wait=True)
+            return
+        taken: list[bool] = []
+        try:
+            # A Ctrl-C comes after a call: after one of `acquire`, the lock would stay taken for ever.
+            taken += map(self.lock.acquire, (False,))
+            if not taken[0]:
+                raise Busy
+            self._write(work, committed, wait=False)
+        finally:
+            if True in taken:
+                self.lock.release()
+
+    def _write(self, work: Callable[[Rows, bool], T], committed: Callable[[T], None], *, wait: bool) -> None:
+        self._check()
+        with self._told():
             try:
                 # A Ctrl-C may come anywhere, even between this and the next line.
                 self._begin(wait)
                 if self._is_older:
                     _execute_all(self._writer, _BLOCK_TABLES)
-                    self._writer.execute("update ck_meta set value=? where name='format'", (FORMAT,))
+                    self._writer.execute(
+                        "update ck_meta set value=max(value, ?) where name='format'", (FORMAT,)
+                    )
                 done = work(Rows(self._writer), self._changed())
                 self._writer.execute("commit")
+                self._is_older = False
+                committed(done)
             except BaseException:
                 if self._writer.in_transaction:
                     self._writer.execute("rollback")
-                # What was seen in this turn was not acted on.
+                # What was seen or done in this turn may not be known yet to who asked for it.
                 self._version = -1
                 raise
-            self._is_older = False
-            committed(done)
-
-    @contextmanager
-    def _turn(self, wait: bool) -> Iterator[None]:
-        self._check()
-        if not self.lock.acquire(blocking=wait):
-            raise Busy
-        try:
-            if self._closed:
-                self._check()
-            yield
-        finally:
-            self.lock.release()
 
     def peek(self, look: Callable[[Rows, bool], T]) -> T:
         """See `Storage.peek`."""
-        with self._turn(wait=True), self._told(), self._patience():
-            return look(Rows(self._writer), self._changed())
+        self._check()
+        with self.lock:
+            self._check()
+            with self._told(), self._patience():
+                return look(Rows(self._writer), self._changed())
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
@@ -259,7 +270,7 @@ class SqliteStorage:
         """One consistent view of what is committed."""
         self._check()
         if self._in_memory:
-            with self._turn(wait=True), self._told():
+            with self.lock, self._told():
                 yield Rows(self._writer)
             return
         with self._told():
@@ -289,9 +300,12 @@ class SqliteStorage:
 
     def compact(self) -> None:
         """Give free pages back to the file system."""
-        with self._turn(wait=True), self._told(), self._patience():
-            self._writer.execute("vacuum")
-            self._writer.execute("pragma wal_checkpoint(truncate)")
+        self._check()
+        with self.lock:
+            self._check()
+            with self._told(), self._patience():
+                self._writer.execute("vacuum")
+                self._writer.execute("pragma wal_checkpoint(truncate)")
 
     def close(self) -> None:
         """Close all connections; closing twice does nothing."""

@@ -15,11 +15,12 @@ from orchestrator.checkpoints import lineage
 from orchestrator.checkpoints.caches import Caches
 from orchestrator.checkpoints.elements import Serializer
 from orchestrator.checkpoints.heads import Head, load, shrink
+from orchestrator.checkpoints.ids import Place, place_of
 from orchestrator.checkpoints.ink import Ink
 from orchestrator.checkpoints.lineage import Level, Listed
 from orchestrator.checkpoints.operations import space_number
 from orchestrator.checkpoints.records import Records
-from orchestrator.checkpoints.rows import AGAIN, PUT, WRITES, Place, Rows, Step, place_of
+from orchestrator.checkpoints.rows import AGAIN, PUT, WRITES, Rows, Step
 from orchestrator.errors import UsageError
 
 Kept = dict[str, list[Listed]]
