@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from desk import Desk
 from scripted import Call, Calls, Fill, HalfJson, Reply, Request, Say, Status
 
 from orchestrator.errors import BudgetExceeded, ModelRejected
+from orchestrator.safety.visible import escaped
 
 SMALL = {"size": "small", "tool_calls": "json"}
 
@@ -131,6 +133,20 @@ def test_half_a_surrogate_pair_of_a_model_is_not_our_crash(desk: Desk) -> None:
     turn = desk.work("@coder write a", [broken, Call("list_files"), Say("done")])
     assert turn.of("tool_intent")[0].fields["arguments"]["content"] == "half ? pair"
     assert desk.runs()[0].status in {"done", "stopped"}
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"two\nlines.txt"])
+@pytest.mark.parametrize("model", [{}, SMALL])
+def test_any_name_that_a_file_can_have_is_told_in_one_line(
+    desk: Desk, model: dict[str, Any], name: bytes
+) -> None:
+    (desk.root / os.fsdecode(name)).write_text("x", "utf-8")
+    first = iter([Call("list_files")])
+    last = Call("finish", answer="ok") if model else Say("ok")
+    turn = desk.work("@coder say ok", lambda _request: next(first, last), model=model)
+    assert turn.answer == "ok"
+    shown = escaped(os.fsdecode(name), keep="")
+    assert any(shown in text for text in turn.requests[0].texts)
 
 
 def test_an_endless_talker_ends_with_a_reason(desk: Desk) -> None:
