@@ -15,7 +15,7 @@ from orchestrator.history.comparing import events_of
 from orchestrator.history.points import Point
 from orchestrator.runs import Runs
 from orchestrator.safety.visible import escaped
-from orchestrator.snapshots import Action, Applied, Conflict, Edge, Plan, Snapshots, redo_edges
+from orchestrator.snapshots import Action, Applied, Change, Conflict, Edge, Plan, Snapshots, redo_edges
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,12 @@ def move(root: Path, edges: Sequence[Edge], *, force: bool = False) -> Applied:
     return snapshots.apply(snapshots.plan(edges), force=force)
 
 
+def way_back(root: Path, moved: Applied) -> Edge:
+    """From where a move ended to all that it found, what it overwrote by force included."""
+    after = Snapshots(root).take([root / action.path for action in moved.done])
+    return after.id, moved.before
+
+
 def preview(root: Path, edges: Sequence[Edge]) -> Plan:
     """What `move` would do; changes nothing. Raises StorageError."""
     return Snapshots(root).plan(edges)
@@ -99,11 +105,17 @@ def file_difference(root: Path, before: str, after: str) -> list[str]:
     for change in snapshots.changes(before, after):
         one, other = snapshots.text(before, change.path), snapshots.text(after, change.path)
         if change.what != "file" or change.is_binary or change.kind in {"mode", "type"}:
-            lines.append(f"  {change.kind} {change.path} ({change.before:,} → {change.after:,} bytes)")
+            lines.append(f"  {change.kind} {change.path} ({_how(change)})")
             continue
         old, new = ((each or b"").decode("utf-8", "replace").splitlines() for each in (one, other))
         lines += difflib.unified_diff(old, new, change.path, change.path, lineterm="", n=2)
     return lines
+
+
+def _how(change: Change) -> str:
+    if change.kind == "mode":
+        return " → ".join(f"{mode:04o}" for mode in change.modes)
+    return f"{change.before:,} → {change.after:,} bytes"
 
 
 def _edges(events: Sequence[Event]) -> list[Edge]:
