@@ -78,11 +78,55 @@ def test_what_the_user_changed_since_is_left_alone(desk: Desk) -> None:
         ],
     )
     desk.write("a", "mine again\n")
+    shown = desk.orc("undo", "--dry-run").err
+    assert "! a: you changed it since\n  what is marked with ! stays as it is; --force overwrites it" in shown
     done = desk.orc("undo", "--json")
     found = json.loads(done.out)
     assert [each["path"] for each in found["conflicts"]] == ["a"]
     assert desk.text("a") == "mine again\n"
     assert not (desk.root / "b").exists()
+
+
+def test_what_was_overwritten_by_force_comes_back_with_redo(desk: Desk) -> None:
+    desk.write("a", "1\n")
+    change = Call("run_command", command="echo 2 > a; echo 2 > b; echo 2 > c; mkdir d; echo 2 > d/e")
+    desk.work("@coder write", [change, Say("written")])
+    desk.write("a", "mine\n")
+    desk.write("b", "mine\n").chmod(0o600)
+    (desk.root / "c").unlink()
+    desk.write("d/e", "mine\n")
+    mine = contents(desk.root)
+    assert desk.orc("undo", "--force").code == 0
+    assert desk.text("a") == "1\n"
+    assert not (desk.root / "b").exists()
+    assert desk.orc("db", "gc").code == 0
+    assert desk.orc("redo").code == 0
+    assert contents(desk.root) == mine
+
+
+def test_an_undo_of_a_branch_that_is_not_the_current_one_is_refused(desk: Desk) -> None:
+    desk.work("@coder write", [Call("write_file", path="a", content="1\n"), Say("written")])
+    run = desk.runs()[0].id
+    desk.orc("fork", f"{run}@think", "--name", "other")
+    for command in ("undo", "redo"):
+        done = desk.orc(command, f"{run}/main")
+        assert done.code == 2
+        assert f"orc switch {run}/main" in done.err
+    assert desk.text("a") == "1\n"
+    assert desk.orc("undo", f"{run}/other").code == 0
+    assert not (desk.root / "a").exists()
+
+
+def test_an_undo_says_what_becomes_of_each_path(desk: Desk) -> None:
+    desk.write("a", "1")
+    desk.write("b", "22")
+    change = "chmod 755 a; echo new > b.new; mv b.new b; chmod 600 b; mkdir c"
+    desk.write("c", "3")
+    desk.work("@coder change a b, remove c", [Call("run_command", command=f"rm c; {change}"), Say("changed")])
+    told = desk.orc("undo", "--dry-run").err
+    assert "~ a (mode 0755 → 0644)" in told
+    assert "~ b (4 → 2 bytes, mode 0600 → 0644)" in told
+    assert "~ c (folder → file)" in told
 
 
 def test_files_and_conversation_can_be_undone_apart(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -283,6 +284,8 @@ def _needed_snapshots(connection: sqlite3.Connection) -> set[str]:
     for event in events_since(connection, 0.0, ("snapshot", "tool_intent", "tool_result")):
         value = event.fields
         found |= {str(value[name]) for name in ("id", "before", "after") if value.get(name)}
+    for (record,) in connection.execute("select record from undos where not redone"):
+        found |= {snapshot for edge in json.loads(record)["edges"] for snapshot in edge}
     return found
 
 

@@ -69,6 +69,9 @@ def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = Fals
     if what != "chat" and way.edges:
         with _files_apart(what):
             applied = travel.move(root, way.edges, force=force)
+    edges = way.edges if what != "chat" else []
+    if force and applied.done:
+        edges = [travel.way_back(root, applied)]
     if forks:
         forking.show(root, runs, branch, point)
     record = {
@@ -76,7 +79,7 @@ def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = Fals
         "from": run.branch,
         "to": branch.id,
         "turns": branch.turns,
-        "edges": way.edges if what != "chat" else [],
+        "edges": edges,
     }
     with _at_once(runs):
         runs.connection.execute(
