@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from desk import Desk
-from scripted import Call, Say
+from desk import PATIENCE, Desk, wait_for
+from scripted import Call, Request, Say
 
 from orchestrator.runs import Runs
 from orchestrator.storage import open_state
@@ -192,8 +192,6 @@ def test_effects_outside_the_workspace_are_listed(desk: Desk, monkeypatch: pytes
 
 
 def test_a_call_cut_off_by_a_crash_can_be_undone(desk: Desk) -> None:
-    from desk import wait_for
-
     with desk.model([Call("run_command", command="echo half > a; touch marker; sleep 60")]):
         process = desk.start("run", "--yes", "@coder write a")
         wait_for(desk.root / "marker")
@@ -203,6 +201,63 @@ def test_a_call_cut_off_by_a_crash_can_be_undone(desk: Desk) -> None:
     assert desk.text("a") == "half\n"
     assert desk.orc("undo").code == 0
     assert not (desk.root / "a").exists()
+
+
+def test_a_call_cut_off_is_undone_without_a_resume_but_for_what_changed_after(desk: Desk) -> None:
+    desk.write("gone", "1\n")
+    desk.write("run.sh", "echo half > a; echo half > b; rm gone; touch marker; sleep 60")
+    before = contents(desk.root)
+    with desk.model([Call("run_command", command="sh run.sh")]):
+        process = desk.start("run", "--yes", "@coder run run.sh and delete what it deletes")
+        wait_for(desk.root / "marker")
+        process.kill()
+        process.communicate()
+    run = desk.runs()[0].id
+    lock = desk.root / ".orc" / "locks" / run
+    os.utime(lock, (0, lock.stat().st_mtime - 60))
+    mine = desk.write("b", "mine\n")
+    late = {"a", "b", "marker"}
+    found = json.loads(desk.orc("undo", "--dry-run", "--json").out)
+    assert {each["path"] for each in found["conflicts"]} == late
+    os.utime(lock)
+    mine.unlink()
+    assert desk.orc("replay", run, "--check").code == 0
+    after = contents(desk.root)
+    assert desk.orc("undo").code == 0
+    assert contents(desk.root) == before
+    assert desk.orc("redo").code == 0
+    assert contents(desk.root) == after
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_an_undo_leaves_what_another_run_did_at_the_same_time(desk: Desk, names: bool) -> None:
+    def script(request: Request) -> Call | Say:
+        own = "one" if "one's" in request.texts[1] else "two"
+        if len(request["messages"]) > 2:
+            return Say(f"{own} done")
+        wait = "until [ -e go ]; do sleep 0.05; done"
+        write = f"echo {own} > {own}.txt" if names else f"sh {own}.sh"
+        return Call("run_command", command=f"touch begun-{own}; {wait}; {write}; sleep 0.3")
+
+    for own in ("one", "two"):
+        desk.write(f"{own}.sh", f"echo {own} > $(echo {own} | tr a-z a-z).txt")
+    with desk.model(script):
+        both = [desk.start("run", "--yes", f"@coder do {own}'s part") for own in ("one", "two")]
+        for own in ("one", "two"):
+            wait_for(desk.root / f"begun-{own}")
+        desk.write("go", "")
+        assert [process.wait(PATIENCE) for process in both] == [0, 0]
+    after = contents(desk.root)
+    run = next(run.id for run in desk.runs() if "one" in run.title)
+    other = next(run.id for run in desk.runs() if "two" in run.title)
+    found = json.loads(desk.orc("undo", run, "--json").out)
+    assert desk.text("two.txt") == "two\n"
+    assert (desk.root / "begun-two").exists()
+    assert (desk.root / "one.txt").exists() != names
+    told = {each["path"]: each["reason"] for each in found["conflicts"]}
+    assert (f"{other} worked at the same time" in told.get("one.txt", "")) != names
+    assert desk.orc("redo", run).code == 0
+    assert contents(desk.root) == after
 
 
 def test_an_undo_keeps_every_branch(desk: Desk) -> None:
