@@ -20,6 +20,7 @@ from typing import Any, TextIO
 from orchestrator.branches import Branches, Status
 from orchestrator.cancel import Cancel
 from orchestrator.errors import StorageError, UsageError, near
+from orchestrator.redaction import redact, secrets_of, writable
 from orchestrator.storage import FOLDER
 
 RESUMABLE: frozenset[str] = frozenset({"running", "waiting", "stopped", "budget", "cut off"})
@@ -77,8 +78,9 @@ class Runs:
         self.branches = Branches(connection)
 
     def create(self, title: str) -> Run:
-        """Add a run with a fresh short id."""
+        """Add a run with a fresh short id; secrets in its title are not written down."""
         now = time.time()
+        title = writable(redact(title, secrets_of(os.environ)))
         for digits in (4, 4, 4, 6, 8, 12):
             identifier = f"r-{secrets.token_hex(digits // 2)}"
             added = self.connection.execute(

@@ -59,6 +59,7 @@ def test_a_waiting_run_can_be_forked_and_both_branches_go_on(desk: Desk) -> None
     run = desk.runs()[0].id
     assert desk.orc("fork", run, "--name", "careful").code == 0
     assert desk.runs()[0].status == "waiting"
+    assert f"  {run}/main  coder wants to use" in desk.orc("approvals", "list").out
 
     def reject(_payload: object) -> dict[str, object]:
         return {"decisions": [{"type": "reject"}]}

@@ -239,6 +239,7 @@ def test_a_secret_of_the_environment_reaches_neither_journal_nor_log(
     log = next((desk.root / ".orc" / "logs").iterdir()).read_text("utf-8")
     assert turn.outcome is not None
     assert "hush-hush-12345" not in log
+    assert desk.runs()[0].title == "@coder say [redacted]"
     assert "[redacted]" in log
     assert not [event for event in desk.events() if "hush-hush-12345" in json.dumps(event.fields)]
 
