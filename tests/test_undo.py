@@ -191,6 +191,18 @@ def test_effects_outside_the_workspace_are_listed(desk: Desk, monkeypatch: pytes
     assert found["outside"] == ["run_command cp a /opt/copied || true"]
 
 
+def test_what_a_call_did_to_the_own_git_history_is_told(desk: Desk) -> None:
+    git = "git -c user.name=a -c user.email=a@b.test"
+    for command in ("git init -q .", f"{git} commit -q --allow-empty -m x"):
+        desk.work("@coder use git", [Call("run_command", command=command), Say("done")], approves=True)
+        for dry in (["--dry-run"], []):
+            notes = json.loads(desk.orc("undo", "--json", *dry).out)["notes"]
+            assert notes == [f".git stays as it is, with what run_command did there: {command}"]
+    assert (desk.root / ".git" / "HEAD").exists()
+    desk.work("@coder use git", [Call("run_command", command="git status; echo a > a"), Say("done")])
+    assert json.loads(desk.orc("undo", "--json").out)["notes"] == []
+
+
 def test_a_call_cut_off_by_a_crash_can_be_undone(desk: Desk) -> None:
     with desk.model([Call("run_command", command="echo half > a; touch marker; sleep 60")]):
         process = desk.start("run", "--yes", "@coder write a")

@@ -39,6 +39,15 @@ class Way:
             if event.fields.get("outside")
         ]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an undo of the files leaves that a call did in the workspace all the same."""
+        moved = [event for event in self.back if event.fields.get("history")]
+        return tuple(
+            f".git stays as it is, with what {event.fields['tool']} did there: {_target(event)}"
+            for event in moved
+        )
+
 
 @dataclass(frozen=True)
 class Task:
@@ -111,7 +120,7 @@ def to(root: Path, runs: Runs, end: Point) -> Moved:
     taken = way(runs, Point(run, runs.branches.get(run.branch), None), end)
     todo = task(root, runs, taken)
     done = move(root, todo.edges, left=todo.left) if todo.edges else Applied("")
-    return Moved(done.done, done.conflicts, done.notes, tuple(taken.outside))
+    return Moved(done.done, done.conflicts, (*done.notes, *taken.notes), tuple(taken.outside))
 
 
 def tell(moved: Moved) -> list[str]:

@@ -53,7 +53,8 @@ def plan_undo(root: Path, runs: Runs, point: Point, what: What) -> Undone:
         with _files_apart(what):
             todo = travel.task(root, runs, way)
             plan = travel.preview(root, todo.edges, todo.left) if todo.edges else plan
-    return Undone(point.name, what, plan.actions, plan.conflicts, plan.notes, tuple(way.outside))
+    notes = plan.notes if what == "chat" else (*plan.notes, *way.notes)
+    return Undone(point.name, what, plan.actions, plan.conflicts, notes, tuple(way.outside))
 
 
 def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = False) -> Undone:
@@ -93,7 +94,8 @@ def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = Fals
         )
         runs.switch(run.id, branch.id)
     outside = () if what == "chat" else tuple(way.outside)
-    undone = Undone(point.name, what, applied.done, applied.conflicts, applied.notes, outside, branch.name)
+    notes = applied.notes if what == "chat" else (*applied.notes, *way.notes)
+    undone = Undone(point.name, what, applied.done, applied.conflicts, notes, outside, branch.name)
     forking.record(root, runs, branch, "undo", came_from=run.branch_name, **_told(undone))
     return undone
 
