@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.errors import StorageError
 from orchestrator.events import Event, selected
 from orchestrator.runs import Runs
 from orchestrator.snapshots import Snapshots
@@ -49,8 +50,10 @@ def apart(root: Path, runs: Runs, calls: Sequence[Event], since: int) -> dict[st
 
     `since` is a position in the journal before the first of them.
     """
-    wanted = {event.seq for event in calls}
-    run = calls[0].run if calls else ""
+    wanted = {event.seq for event in calls if event.fields.get("before")}
+    if not wanted:
+        return {}
+    run = calls[0].run
     ours, theirs = list[Span](), list[Span]()
     for span in _spans(runs, run, since):
         if span.event.seq in wanted and all(span.edge):
@@ -97,11 +100,14 @@ class _Changed:
         self._known: dict[tuple[str, str], Collection[str]] = {}
 
     def by(self, span: Span) -> Collection[str] | None:
-        """None where only the files before are known: then it may be any."""
+        """None where only the files before are known, or the snapshots are lost: then it may be any."""
         if not all(span.edge):
             return None
         if span.edge not in self._known:
-            self._known[span.edge] = {change.path for change in self._snapshots.changes(*span.edge)}
+            try:
+                self._known[span.edge] = {change.path for change in self._snapshots.changes(*span.edge)}
+            except StorageError:
+                return None
         return self._known[span.edge]
 
 
