@@ -141,6 +141,22 @@ def test_branches_are_listed_renamed_and_removed(desk: Desk) -> None:
     assert "careful" not in desk.orc("branches", "list", run).out
 
 
+def test_renaming_and_removing_is_told_in_json(desk: Desk) -> None:
+    desk.work("@coder count", [COUNT, Say("counted")])
+    run = desk.runs()[0].id
+    desk.orc("fork", f"{run}@think", "--name", "one")
+    desk.orc("switch", f"{run}/main")
+
+    def told(*words: str) -> object:
+        return json.loads(desk.orc(*words, "--json").out)
+
+    renamed = told("branches", "rename", f"{run}/one", "two")
+    assert renamed == {"run": run, "branch": "two", "was": "one"}
+    assert told("branches", "rm", f"{run}/two") == {"run": run, "removed": "two"}
+    assert told("runs", "rm", run) == {"removed": run, "title": "@coder count"}
+    assert desk.runs() == []
+
+
 def test_diff_tells_messages_tools_files_and_figures(desk: Desk) -> None:
     first = desk.work("@coder write", [Call("write_file", path="a", content="one\n"), Say("one")])
     assert first.outcome is not None
