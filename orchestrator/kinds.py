@@ -196,6 +196,8 @@ class ToolResult(ToolIntent):
     text: str
     after: str | None = None
     """Snapshot of the files after it."""
+    history: bool | None = None
+    """It moved the workspace's own Git history, which no undo turns back."""
 
 
 class Served(Fields):

@@ -7,11 +7,12 @@ row says `running` and whose lock is free was cut off.
 from __future__ import annotations
 
 import fcntl
+import os
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +20,7 @@ from typing import Any, TextIO
 from orchestrator.branches import Branches, Status
 from orchestrator.cancel import Cancel
 from orchestrator.errors import StorageError, UsageError, near
+from orchestrator.redaction import redact, secrets_of, writable
 from orchestrator.storage import FOLDER
 
 RESUMABLE: frozenset[str] = frozenset({"running", "waiting", "stopped", "budget", "cut off"})
@@ -76,8 +78,9 @@ class Runs:
         self.branches = Branches(connection)
 
     def create(self, title: str) -> Run:
-        """Add a run with a fresh short id."""
+        """Add a run with a fresh short id; secrets in its title are not written down."""
         now = time.time()
+        title = writable(redact(title, secrets_of(os.environ)))
         for digits in (4, 4, 4, 6, 8, 12):
             identifier = f"r-{secrets.token_hex(digits // 2)}"
             added = self.connection.execute(
@@ -172,14 +175,23 @@ class Runs:
         self._lock_file(f"{identifier}.stop").close()
 
     def watch(self, identifier: str) -> Callable[[Cancel], None]:
-        """A check that stops the turn when someone asked for it from elsewhere."""
-        path = self._stop_file(identifier)
+        """A check that stops the turn when someone asked for it from elsewhere, and gives signs of life."""
+        path, alive = self._stop_file(identifier), self._locks / identifier
 
         def check(cancel: Cancel) -> None:
+            with suppress(OSError):
+                os.utime(alive)
             if path.exists():
                 cancel.stop("stopped by `orc stop`")
 
         return check
+
+    def last_sign(self, identifier: str) -> float:
+        """When a process last showed that it works on a run, in seconds since the epoch; 0 if never."""
+        try:
+            return (self._locks / identifier).stat().st_mtime
+        except OSError:
+            return 0.0
 
     def _stop_file(self, identifier: str) -> Path:
         return self._locks / f"{identifier}.stop"

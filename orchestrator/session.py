@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.branches import Status
 from orchestrator.cancel import Cancel
+from orchestrator.effects import Trust
 from orchestrator.errors import (
     BudgetExceeded,
     Interrupted,
@@ -215,14 +216,12 @@ class Session:
         """Run the graph until it ends; a person's answers lead it on."""
         from langgraph.types import Command  # noqa: PLC0415
 
-        from orchestrator.state import first_input  # noqa: PLC0415
-
         config = {"configurable": {"thread_id": row.branch}, "recursion_limit": 100_000}
         asked = _asked(context.journal, row)
         context.journal.enter("turn", task=f"turn {row.turns}", seq=asked.seq - 1)
         # The journal has the request without its secrets.
         request = request or str(asked.fields["request"])
-        step: Any = None if await _is_saved(graph, row) else first_input(request, row.turns)
+        step: Any = await _first_step(graph, row, request)
         signals = Signals(context.cancel, context.journal)
         while True:
             with signals.listening() if self.options.handles_signals else nullcontext():
@@ -260,13 +259,20 @@ def _resumable(runs: Runs, run: str | None) -> Run:
     return row
 
 
-async def _is_saved(graph: Any, row: Run) -> bool:
-    """Whether the turn has a checkpoint: it then starts with nothing but that.
+async def _first_step(graph: Any, row: Run, request: str) -> dict[str, Any] | None:
+    """What the turn starts with; nothing where it has a checkpoint: then that is enough.
 
     A question that was put off comes up again from the checkpoint, so that `--yes` given now counts.
     """
+    from orchestrator.state import Taint, first_input  # noqa: PLC0415
+
     snapshot = await graph.aget_state({"configurable": {"thread_id": row.branch}})
-    return bool(snapshot.values.get("turn") == row.turns)
+    turn = snapshot.values.get("turn")
+    if turn == row.turns:
+        return None
+    is_of_another = bool(snapshot.values) and not isinstance(turn, int)
+    taint = {"taint": Taint(level=int(Trust.WEB), secret=False)} if is_of_another else {}
+    return first_input(request, row.turns) | taint
 
 
 def _asked(journal: Journal, row: Run) -> Event:

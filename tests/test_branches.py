@@ -59,6 +59,7 @@ def test_a_waiting_run_can_be_forked_and_both_branches_go_on(desk: Desk) -> None
     run = desk.runs()[0].id
     assert desk.orc("fork", run, "--name", "careful").code == 0
     assert desk.runs()[0].status == "waiting"
+    assert f"  {run}/main  coder wants to use" in desk.orc("approvals", "list").out
 
     def reject(_payload: object) -> dict[str, object]:
         return {"decisions": [{"type": "reject"}]}
@@ -138,6 +139,22 @@ def test_branches_are_listed_renamed_and_removed(desk: Desk) -> None:
     assert desk.orc("switch", f"{run}/main").code == 0
     assert desk.orc("branches", "rm", f"{run}/careful").code == 0
     assert "careful" not in desk.orc("branches", "list", run).out
+
+
+def test_renaming_and_removing_is_told_in_json(desk: Desk) -> None:
+    desk.work("@coder count", [COUNT, Say("counted")])
+    run = desk.runs()[0].id
+    desk.orc("fork", f"{run}@think", "--name", "one")
+    desk.orc("switch", f"{run}/main")
+
+    def told(*words: str) -> object:
+        return json.loads(desk.orc(*words, "--json").out)
+
+    renamed = told("branches", "rename", f"{run}/one", "two")
+    assert renamed == {"run": run, "branch": "two", "was": "one"}
+    assert told("branches", "rm", f"{run}/two") == {"run": run, "removed": "two"}
+    assert told("runs", "rm", run) == {"removed": run, "title": "@coder count"}
+    assert desk.runs() == []
 
 
 def test_diff_tells_messages_tools_files_and_figures(desk: Desk) -> None:
@@ -319,3 +336,40 @@ def test_what_a_switch_did_is_one_json_object(desk: Desk) -> None:
         "notes": [],
         "outside": [],
     }
+
+
+def test_diff_tells_files_of_a_point_before_the_first_write(desk: Desk) -> None:
+    desk.write("tool", "echo")
+    change = Call("run_command", command="chmod 711 tool && echo one > a")
+    desk.work("@coder write", [change, Say("one")])
+    run = desk.runs()[0].id
+    desk.orc("fork", f"{run}@turn", "--name", "early")
+    for point in (f"{run}/main@turn", f"{run}/main@guardian", f"{run}/early"):
+        found = json.loads(desk.orc("diff", point, f"{run}/main", "--json").out)
+        assert found["files"] == ["--- a", "+++ a", "@@ -0,0 +1 @@", "+one", "  mode tool (0644 → 0711)"], (
+            point
+        )
+    last = json.loads(desk.orc("diff", f"{run}/main@think", f"{run}/main", "--json").out)
+    assert last["files"] == []
+
+
+def test_diff_is_not_about_how_long_a_command_took(desk: Desk) -> None:
+    slow = Call("run_command", command="sleep 0.$(cat pause); echo slept")
+    for pause in ("0", "3"):
+        desk.write("pause", pause)
+        desk.work("@coder sleep", [slow, Say("slept")])
+    one, other = (run.id for run in desk.runs())
+    found = json.loads(desk.orc("diff", one, other, "--json").out)
+    assert found["tools"] == []
+
+
+def test_diff_shows_a_difference_deep_in_a_long_line(desk: Desk) -> None:
+    for end in ("apple", "pear"):
+        desk.work("@coder write", [Call("write_file", path="a", content="x" * 900 + end), Say("written")])
+    one, other = (run.id for run in desk.runs())
+    gone, added = json.loads(desk.orc("diff", one, other, "--json").out)["tools"][-2:]
+    assert gone.startswith("-write_file")
+    assert "pear" in gone
+    assert added.startswith("+write_file")
+    assert "apple" in added
+    assert max(len(gone), len(added)) <= 210

@@ -7,9 +7,14 @@ import os
 import sqlite3
 import time
 from pathlib import Path
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from desk import Desk
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import START, StateGraph
+from langgraph.graph.message import add_messages
 from scripted import Call, Reply, Say
 
 from orchestrator.branches import Branch
@@ -175,8 +180,34 @@ def test_conversations_go_to_a_file_of_sqlite_saver_and_back(desk: Desk, tmp_pat
     desk.root = other
     assert desk.orc("db", "import", str(target)).code == 0
     assert [run.status for run in desk.runs()] == ["done"]
-    desk.work("@coder and now?", [Call("list_files"), Say("the same")], run=desk.runs()[0].id)
+    turn = desk.work("@coder and now?", [Call("list_files"), Say("the same")], run=desk.runs()[0].id)
+    assert turn.answer == "the same"
+    assert len(turn.requests) == 2
+    assert desk.runs()[0].turns == 2
     assert desk.orc("db", "verify").code == 0
+
+
+def test_a_conversation_of_another_graph_goes_on_and_decides_nothing(desk: Desk, tmp_path: Path) -> None:
+    def chat(state: dict[str, Any]) -> dict[str, Any]:
+        return {"messages": [AIMessage("blue")], "turn": "last", "taint": 0, "route": "x", "results": [1]}
+
+    class Chat(TypedDict, total=False):
+        messages: Annotated[list[Any], add_messages]
+        turn: str
+        taint: int
+        route: str
+        results: list[int]
+
+    graph: Any = StateGraph(Chat)
+    graph.add_node("chat", chat)
+    graph.add_edge(START, "chat")
+    with SqliteSaver.from_conn_string(str(tmp_path / "chat.db")) as saver:
+        said = {"messages": [HumanMessage("which colour?")]}
+        graph.compile(checkpointer=saver).invoke(said, {"configurable": {"thread_id": "c-1"}})
+    assert desk.orc("db", "import", str(tmp_path / "chat.db")).code == 0
+    turn = desk.work("@coder and now?", [Call("list_files"), Say("blue")], run=desk.runs()[0].id)
+    assert turn.answer == "blue"
+    assert [event.fields.get("taint", {}).get("level") for event in desk.events("step")] == [2]
 
 
 def test_a_file_that_is_none_of_ours_is_not_imported(desk: Desk, tmp_path: Path) -> None:

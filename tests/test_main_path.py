@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from desk import Desk
 from scripted import Call, Calls, Fill, HalfJson, Reply, Request, Say, Status
 
 from orchestrator.errors import BudgetExceeded, ModelRejected
+from orchestrator.safety.visible import escaped
 
 SMALL = {"size": "small", "tool_calls": "json"}
 
@@ -133,6 +135,20 @@ def test_half_a_surrogate_pair_of_a_model_is_not_our_crash(desk: Desk) -> None:
     assert desk.runs()[0].status in {"done", "stopped"}
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"two\nlines.txt"])
+@pytest.mark.parametrize("model", [{}, SMALL])
+def test_any_name_that_a_file_can_have_is_told_in_one_line(
+    desk: Desk, model: dict[str, Any], name: bytes
+) -> None:
+    (desk.root / os.fsdecode(name)).write_text("x", "utf-8")
+    first = iter([Call("list_files")])
+    last = Call("finish", answer="ok") if model else Say("ok")
+    turn = desk.work("@coder say ok", lambda _request: next(first, last), model=model)
+    assert turn.answer == "ok"
+    shown = escaped(os.fsdecode(name), keep="")
+    assert any(shown in text for text in turn.requests[0].texts)
+
+
 def test_an_endless_talker_ends_with_a_reason(desk: Desk) -> None:
     def nonsense(_request: Request) -> Reply:
         return Call("teleport", to="mars")
@@ -223,6 +239,7 @@ def test_a_secret_of_the_environment_reaches_neither_journal_nor_log(
     log = next((desk.root / ".orc" / "logs").iterdir()).read_text("utf-8")
     assert turn.outcome is not None
     assert "hush-hush-12345" not in log
+    assert desk.runs()[0].title == "@coder say [redacted]"
     assert "[redacted]" in log
     assert not [event for event in desk.events() if "hush-hush-12345" in json.dumps(event.fields)]
 

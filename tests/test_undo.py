@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from desk import Desk
-from scripted import Call, Say
+from desk import PATIENCE, Desk, wait_for
+from scripted import Call, Request, Say
 
 from orchestrator.runs import Runs
 from orchestrator.storage import open_state
@@ -78,11 +78,55 @@ def test_what_the_user_changed_since_is_left_alone(desk: Desk) -> None:
         ],
     )
     desk.write("a", "mine again\n")
+    shown = desk.orc("undo", "--dry-run").err
+    assert "! a: you changed it since\n  what is marked with ! stays as it is; --force overwrites it" in shown
     done = desk.orc("undo", "--json")
     found = json.loads(done.out)
     assert [each["path"] for each in found["conflicts"]] == ["a"]
     assert desk.text("a") == "mine again\n"
     assert not (desk.root / "b").exists()
+
+
+def test_what_was_overwritten_by_force_comes_back_with_redo(desk: Desk) -> None:
+    desk.write("a", "1\n")
+    change = Call("run_command", command="echo 2 > a; echo 2 > b; echo 2 > c; mkdir d; echo 2 > d/e")
+    desk.work("@coder write", [change, Say("written")])
+    desk.write("a", "mine\n")
+    desk.write("b", "mine\n").chmod(0o600)
+    (desk.root / "c").unlink()
+    desk.write("d/e", "mine\n")
+    mine = contents(desk.root)
+    assert desk.orc("undo", "--force").code == 0
+    assert desk.text("a") == "1\n"
+    assert not (desk.root / "b").exists()
+    assert desk.orc("db", "gc").code == 0
+    assert desk.orc("redo").code == 0
+    assert contents(desk.root) == mine
+
+
+def test_an_undo_of_a_branch_that_is_not_the_current_one_is_refused(desk: Desk) -> None:
+    desk.work("@coder write", [Call("write_file", path="a", content="1\n"), Say("written")])
+    run = desk.runs()[0].id
+    desk.orc("fork", f"{run}@think", "--name", "other")
+    for command in ("undo", "redo"):
+        done = desk.orc(command, f"{run}/main")
+        assert done.code == 2
+        assert f"orc switch {run}/main" in done.err
+    assert desk.text("a") == "1\n"
+    assert desk.orc("undo", f"{run}/other").code == 0
+    assert not (desk.root / "a").exists()
+
+
+def test_an_undo_says_what_becomes_of_each_path(desk: Desk) -> None:
+    desk.write("a", "1")
+    desk.write("b", "22")
+    change = "chmod 755 a; echo new > b.new; mv b.new b; chmod 600 b; mkdir c"
+    desk.write("c", "3")
+    desk.work("@coder change a b, remove c", [Call("run_command", command=f"rm c; {change}"), Say("changed")])
+    told = desk.orc("undo", "--dry-run").err
+    assert "~ a (mode 0755 → 0644)" in told
+    assert "~ b (4 → 2 bytes, mode 0600 → 0644)" in told
+    assert "~ c (folder → file)" in told
 
 
 def test_files_and_conversation_can_be_undone_apart(desk: Desk) -> None:
@@ -147,9 +191,19 @@ def test_effects_outside_the_workspace_are_listed(desk: Desk, monkeypatch: pytes
     assert found["outside"] == ["run_command cp a /opt/copied || true"]
 
 
-def test_a_call_cut_off_by_a_crash_can_be_undone(desk: Desk) -> None:
-    from desk import wait_for
+def test_what_a_call_did_to_the_own_git_history_is_told(desk: Desk) -> None:
+    git = "git -c user.name=a -c user.email=a@b.test"
+    for command in ("git init -q .", f"{git} commit -q --allow-empty -m x"):
+        desk.work("@coder use git", [Call("run_command", command=command), Say("done")], approves=True)
+        for dry in (["--dry-run"], []):
+            notes = json.loads(desk.orc("undo", "--json", *dry).out)["notes"]
+            assert notes == [f".git stays as it is, with what run_command did there: {command}"]
+    assert (desk.root / ".git" / "HEAD").exists()
+    desk.work("@coder use git", [Call("run_command", command="git status; echo a > a"), Say("done")])
+    assert json.loads(desk.orc("undo", "--json").out)["notes"] == []
 
+
+def test_a_call_cut_off_by_a_crash_can_be_undone(desk: Desk) -> None:
     with desk.model([Call("run_command", command="echo half > a; touch marker; sleep 60")]):
         process = desk.start("run", "--yes", "@coder write a")
         wait_for(desk.root / "marker")
@@ -159,6 +213,63 @@ def test_a_call_cut_off_by_a_crash_can_be_undone(desk: Desk) -> None:
     assert desk.text("a") == "half\n"
     assert desk.orc("undo").code == 0
     assert not (desk.root / "a").exists()
+
+
+def test_a_call_cut_off_is_undone_without_a_resume_but_for_what_changed_after(desk: Desk) -> None:
+    desk.write("gone", "1\n")
+    desk.write("run.sh", "echo half > a; echo half > b; rm gone; touch marker; sleep 60")
+    before = contents(desk.root)
+    with desk.model([Call("run_command", command="sh run.sh")]):
+        process = desk.start("run", "--yes", "@coder run run.sh and delete what it deletes")
+        wait_for(desk.root / "marker")
+        process.kill()
+        process.communicate()
+    run = desk.runs()[0].id
+    lock = desk.root / ".orc" / "locks" / run
+    os.utime(lock, (0, lock.stat().st_mtime - 60))
+    mine = desk.write("b", "mine\n")
+    late = {"a", "b", "marker"}
+    found = json.loads(desk.orc("undo", "--dry-run", "--json").out)
+    assert {each["path"] for each in found["conflicts"]} == late
+    os.utime(lock)
+    mine.unlink()
+    assert desk.orc("replay", run, "--check").code == 0
+    after = contents(desk.root)
+    assert desk.orc("undo").code == 0
+    assert contents(desk.root) == before
+    assert desk.orc("redo").code == 0
+    assert contents(desk.root) == after
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_an_undo_leaves_what_another_run_did_at_the_same_time(desk: Desk, names: bool) -> None:
+    def script(request: Request) -> Call | Say:
+        own = "one" if "one's" in request.texts[1] else "two"
+        if len(request["messages"]) > 2:
+            return Say(f"{own} done")
+        wait = "until [ -e go ]; do sleep 0.05; done"
+        write = f"echo {own} > {own}.txt" if names else f"sh {own}.sh"
+        return Call("run_command", command=f"touch begun-{own}; {wait}; {write}; sleep 0.3")
+
+    for own in ("one", "two"):
+        desk.write(f"{own}.sh", f"echo {own} > $(echo {own} | tr a-z a-z).txt")
+    with desk.model(script):
+        both = [desk.start("run", "--yes", f"@coder do {own}'s part") for own in ("one", "two")]
+        for own in ("one", "two"):
+            wait_for(desk.root / f"begun-{own}")
+        desk.write("go", "")
+        assert [process.wait(PATIENCE) for process in both] == [0, 0]
+    after = contents(desk.root)
+    run = next(run.id for run in desk.runs() if "one" in run.title)
+    other = next(run.id for run in desk.runs() if "two" in run.title)
+    found = json.loads(desk.orc("undo", run, "--json").out)
+    assert desk.text("two.txt") == "two\n"
+    assert (desk.root / "begun-two").exists()
+    assert (desk.root / "one.txt").exists() != names
+    told = {each["path"]: each["reason"] for each in found["conflicts"]}
+    assert (f"{other} worked at the same time" in told.get("one.txt", "")) != names
+    assert desk.orc("redo", run).code == 0
+    assert contents(desk.root) == after
 
 
 def test_an_undo_keeps_every_branch(desk: Desk) -> None:

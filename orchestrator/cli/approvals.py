@@ -43,16 +43,17 @@ def list_approvals(as_json: bool) -> None:
         with opened_runs() as (_, runs):
             rows = Grants(runs.connection).waiting()
             others = _others(runs, {row.branch for row in rows})
+            names = {row.branch: _run_of(runs, row.branch).name for row in rows}
     except UsageError:
-        rows, others = [], []
+        rows, others, names = [], [], {}
     for row in rows:
         if as_json:
             click.echo(json.dumps(plain(row), ensure_ascii=False))
             continue
         if row.void:
-            click.echo(f"{row.id}  {row.run}  cannot be shown: {row.void}", err=True)
+            click.echo(f"{row.id}  {names[row.branch]}  cannot be shown: {row.void}", err=True)
             continue
-        click.secho(f"{row.id}  {row.run}  {headline(row.request)}", fg="yellow", bold=True)
+        click.secho(f"{row.id}  {names[row.branch]}  {headline(row.request)}", fg="yellow", bold=True)
         for line in lines(row.request):
             click.echo(f"  {line}")
     for name in others:

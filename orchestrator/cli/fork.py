@@ -120,21 +120,29 @@ def list_branches(run: str, as_json: bool) -> None:
 @branches.command(epilog="\b\nExamples:\n  orc branches rename r-7f3a/try-1 careful\n")
 @click.argument("branch", metavar="RUN/BRANCH")
 @click.argument("name")
-def rename(branch: str, name: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def rename(branch: str, name: str, as_json: bool) -> None:
     """Give a branch another NAME."""
     from orchestrator.history import forking  # noqa: PLC0415
 
     with opened_runs(branch) as (_, runs), runs.held(branch) as found:
         forking.rename(runs, found, name)
+    if as_json:
+        click.echo(json.dumps({"run": found.id, "branch": name, "was": found.branch_name}))
+    else:
         click.echo(f"{found.id}/{found.branch_name} is {found.id}/{name} now", err=True)
 
 
 @branches.command(epilog="\b\nExamples:\n  orc branches rm r-7f3a/try-1\n")
 @click.argument("branch", metavar="RUN/BRANCH")
-def rm(branch: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def rm(branch: str, as_json: bool) -> None:
     """Take a branch out of the tree; the journal keeps what it did, `orc db gc` frees the rest."""
     from orchestrator.history import forking  # noqa: PLC0415
 
     with opened_runs(branch) as (_, runs), runs.held(branch) as found:
         forking.remove(runs, found)
+    if as_json:
+        click.echo(json.dumps({"run": found.id, "removed": found.branch_name}))
+    else:
         click.echo(f"{found.id}/{found.branch_name} is removed", err=True)

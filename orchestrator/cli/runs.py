@@ -72,7 +72,8 @@ def show(run_id: str, as_json: bool) -> None:
 
 @runs.command("rm", epilog="\b\nExamples:\n  orc runs rm r-7f3a\n  orc runs rm r-7f3a r-81c0\n")
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
-def remove(names: tuple[str, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each run.")
+def remove(names: tuple[str, ...], as_json: bool) -> None:
     """Remove whole RUNs for good: their branches, steps and logs. The files of the workspace stay."""
     from orchestrator.history import care  # noqa: PLC0415
 
@@ -83,8 +84,12 @@ def remove(names: tuple[str, ...]) -> None:
         found = {run.id: run for run in map(index.get, names)}
         for run in found.values():
             care.remove(root, index, run.id)
-            click.echo(f"removed {run.id}  {run.title}", err=True)
-    click.echo("`orc db gc` gives the space back", err=True)
+            if as_json:
+                click.echo(json.dumps({"removed": run.id, "title": run.title}, ensure_ascii=False))
+            else:
+                click.echo(f"removed {run.id}  {run.title}", err=True)
+    if not as_json:
+        click.echo("`orc db gc` gives the space back", err=True)
 
 
 def show_run(index: Runs, run: Run, *, as_json: bool) -> None:

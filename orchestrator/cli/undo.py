@@ -13,7 +13,8 @@ from orchestrator.safety.visible import escaped
 
 if TYPE_CHECKING:
     from orchestrator.history.undoing import Undone, What
-    from orchestrator.runs import Runs
+    from orchestrator.runs import Run, Runs
+    from orchestrator.snapshots import Action
 
 _VERBS = {"create": "+", "write": "~", "delete": "-", "mode": "~"}
 _COLORS = {"+": "green", "-": "red", "~": "yellow"}
@@ -45,7 +46,7 @@ def undo(run_id: str | None, point: str | None, files: bool, chat: bool, **optio
     what: What = "files" if files else "chat" if chat else "both"
     with opened_runs(run_id) as (root, runs), held(runs, _named(runs, run_id, point)) as end:
         if point is None:
-            end = undoing.target(runs, end.run)
+            end = undoing.target(runs, _current(runs, run_id, end.run))
         elif run_id is not None and end.run.id != runs.get(run_id).id:
             raise UsageError(f"{point} is no point of {run_id}")
         if options["dry_run"]:
@@ -66,7 +67,7 @@ def redo(run_id: str | None, force: bool, dry_run: bool, as_json: bool) -> None:
     from orchestrator.history import undoing  # noqa: PLC0415
 
     with opened_runs(run_id) as (root, runs), runs.held(_named(runs, run_id)) as run:
-        found = undoing.redo(root, runs, runs.get(run.id), force=force, dry_run=dry_run)
+        found = undoing.redo(root, runs, _current(runs, run_id, run), force=force, dry_run=dry_run)
     verb = "would bring back what was undone to" if dry_run else "brought back what was undone to"
     _show(found, verb, as_json=as_json)
 
@@ -77,6 +78,16 @@ def _named(runs: Runs, run: str | None, point: str | None = None) -> str:
     return runs.newest().id if given is None else given
 
 
+def _current(runs: Runs, named: str | None, run: Run) -> Run:
+    """The run on its current branch; raises UsageError when another branch was named."""
+    found = runs.get(run.id)
+    if named is not None and "/" in named and run.branch != found.branch:
+        raise UsageError(
+            f"{found.id} is on {found.branch_name}; go to the other one first: `orc switch {named}`"
+        )
+    return found
+
+
 def _show(found: Undone, verb: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_as_json(found), ensure_ascii=False))
@@ -85,14 +96,17 @@ def _show(found: Undone, verb: str, *, as_json: bool) -> None:
     click.echo(f"{verb} {found.point} ({parts[found.what]})", err=True)
     for action in found.actions:
         sign = _VERBS[action.verb]
-        size = f" ({action.bytes_now:,} → {action.bytes_then:,} bytes)" if action.verb == "write" else ""
-        click.secho(f"  {sign} {escaped(action.path, keep='')}{size}", fg=_COLORS[sign], err=True)
+        click.secho(f"  {sign} {escaped(action.path, keep='')}{_how(action)}", fg=_COLORS[sign], err=True)
     if found.what != "chat" and not found.actions:
         click.echo("  no file differs", err=True)
     for conflict in found.conflicts:
         click.secho(
             f"  ! {escaped(conflict.path, keep='')}: {conflict.reason}", fg="yellow", bold=True, err=True
         )
+    if found.conflicts:
+        is_forceable = any(conflict.is_forceable for conflict in found.conflicts)
+        hint = "; --force overwrites it" if is_forceable else ""
+        click.echo(f"  what is marked with ! stays as it is{hint}", err=True)
     for note in found.notes:
         click.echo(f"  note: {escaped(note)}", err=True)
     for call in found.outside:
@@ -101,6 +115,17 @@ def _show(found: Undone, verb: str, *, as_json: bool) -> None:
         )
     if found.branch:
         click.echo(f"the conversation is on {found.branch}", err=True)
+
+
+def _how(action: Action) -> str:
+    """What becomes of a path that is there before and afterwards."""
+    now, then = action.seen, action.target
+    kinds = f"{now.kind} → {then.kind}" if now.kind != then.kind else ""
+    modes = f"mode {now.mode:04o} → {then.mode:04o}" if not kinds and now.mode != then.mode else ""
+    sizes = f"{action.bytes_now:,} → {action.bytes_then:,} bytes" if not kinds and now.id != then.id else ""
+    parts = [kinds, sizes, modes] if action.verb in {"write", "mode"} else []
+    told = ", ".join(filter(None, parts))
+    return f" ({told})" if told else ""
 
 
 def _as_json(found: Undone) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -190,12 +191,21 @@ def import_file(root: Path, runs: Runs, source: Path) -> int:
     with saver_of(root) as saver:
         before = set(saver.threads())
         count = import_from(source, saver)
-        added = [thread for thread in saver.threads() if thread not in before]
-    for thread in added:
+        added = {thread: _turns_in(saver, thread) for thread in saver.threads() if thread not in before}
+    for thread, turns in added.items():
         run = runs.create(f"imported: {thread}")
-        runs.connection.execute("update branches set id=?, status='done' where id=?", (thread, run.branch))
+        runs.connection.execute(
+            "update branches set id=?, status='done', turns=? where id=?", (thread, turns, run.branch)
+        )
         runs.switch(run.id, thread)
     return count
+
+
+def _turns_in(saver: Checkpointer, thread: str) -> int:
+    """How many turns a conversation of orc has had, so that the next one is not taken for one of them."""
+    found = saver.get_tuple({"configurable": {"thread_id": thread, "checkpoint_ns": ""}})
+    turns = found.checkpoint["channel_values"].get("turn") if found else None
+    return turns if type(turns) is int and turns > 0 else 0
 
 
 def export_file(root: Path, target: Path) -> int:
@@ -283,6 +293,8 @@ def _needed_snapshots(connection: sqlite3.Connection) -> set[str]:
     for event in events_since(connection, 0.0, ("snapshot", "tool_intent", "tool_result")):
         value = event.fields
         found |= {str(value[name]) for name in ("id", "before", "after") if value.get(name)}
+    for (record,) in connection.execute("select record from undos where not redone"):
+        found |= {snapshot for edge in json.loads(record)["edges"] for snapshot in edge}
     return found
 
 

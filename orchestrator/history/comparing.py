@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from orchestrator.branches import Seen
-from orchestrator.events import Event, seen_by
+from orchestrator.events import Event, seen_by, selected
 from orchestrator.history.points import Point
 from orchestrator.limits import Spent
 from orchestrator.runs import Runs
 
 SECTIONS = ("messages", "decisions", "tools")
 LONGEST = 200
-"""Characters of one line; the journal has the rest."""
+"""Characters of one line that are shown; the journal has the rest."""
+_BEFORE = 60
+"""Characters that are shown before a difference in a longer line."""
+_TOOK = re.compile(r"^((?:exit code|ended by signal) .*?) \(\d+\.\d s\)", re.MULTILINE)
+"""How long a command took, which is no difference between two of them."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Story:
     tools: list[str]
     totals: Spent
     snapshot: str
-    """The files as the last call that wrote left them; empty when no call wrote."""
+    """The files as they were found or left last; empty where none were ever kept."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,15 @@ def story(runs: Runs, point: Point) -> Story:
     """Tell what happened up to a point."""
     events = events_of(runs, point)
     told = {name: [line for event in events for line in _TELL[name](event)] for name in SECTIONS}
-    snapshots = [str(event.fields["after"]) for event in events if event.fields.get("after")]
-    return Story(point.name, **told, totals=totals(events), snapshot=snapshots[-1] if snapshots else "")
+    kept = list(_snapshots(events)) or list(_snapshots(selected(runs.connection, point.run.id)))[:1]
+    return Story(point.name, **told, totals=totals(events), snapshot=kept[-1] if kept else "")
+
+
+def _snapshots(events: Iterable[Event]) -> Iterator[str]:
+    """The files as they were found and left, oldest first."""
+    for event in events:
+        names = {"snapshot": ("id",), "tool_result": ("before", "after")}.get(event.kind, ())
+        yield from (str(event.fields[name]) for name in names if event.fields.get(name))
 
 
 def totals(events: Iterable[Event]) -> Spent:
@@ -109,16 +121,43 @@ def _tools(event: Event) -> list[str]:
         return []
     fields = event.fields
     call = json.dumps(fields.get("arguments", {}), ensure_ascii=False, sort_keys=True)
-    return [f"{fields['tool']} {_line(call)} → {fields['status']}: {_line(str(fields['text']))}"]
+    text = _TOOK.sub(r"\1", str(fields["text"]))
+    return [f"{fields['tool']} {_line(call)} → {fields['status']}: {_line(text)}"]
 
 
 _TELL = {"messages": _messages, "decisions": _decisions, "tools": _tools}
 
 
 def _line(text: str) -> str:
-    one = " ".join(text.split())
-    return one if len(one) <= LONGEST else f"{one[: LONGEST - 1]}…"
+    return " ".join(text.split())
 
 
 def _diff(a: Sequence[str], b: Sequence[str]) -> list[str]:
-    return list(difflib.unified_diff(a, b, lineterm="", n=1))[2:]
+    lines = list(difflib.unified_diff(a, b, lineterm="", n=1))[2:]
+    gone: list[int] = []
+    same: dict[int, int] = {}
+    for at, line in enumerate(lines):
+        if line[0] == "-":
+            gone.append(at)
+        elif line[0] == "+" and gone:
+            other = gone.pop(0)
+            same[at] = same[other] = _alike(line[1:], lines[other][1:])
+        else:
+            gone.clear()
+    return [_shortened(line, same.get(at, 0)) for at, line in enumerate(lines)]
+
+
+def _alike(one: str, other: str) -> int:
+    """With how many characters both begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _shortened(line: str, same: int) -> str:
+    """A line with what is different in it; its first `same` characters are not."""
+    if len(line) <= LONGEST:
+        return line
+    if same < LONGEST - _BEFORE:
+        return f"{line[: LONGEST - 1]}…"
+    part = line[same - _BEFORE : same + LONGEST - 2 * _BEFORE]
+    return f"{line[:_BEFORE]}…{part}{'…' if same + LONGEST - 2 * _BEFORE < len(line) else ''}"

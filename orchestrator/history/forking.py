@@ -93,7 +93,7 @@ def remove(runs: Runs, run: Run) -> None:
         )
     standing = [branch.name for branch in runs.branches.of(run.id) if branch.parent == run.branch]
     if standing:
-        raise UsageError(f"{', '.join(standing)} stands on {run.branch_name}; remove that first")
+        raise UsageError(f"{run.branch_name} is what {', '.join(standing)} began on; remove that first")
     runs.branches.update(run.branch, removed=1)
 
 

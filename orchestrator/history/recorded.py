@@ -20,8 +20,8 @@ from orchestrator.llm.wire import Exchange
 
 CHECKED = ("route", "plan", "verdict", "approval", "nudge", "step", "answer", "tool_intent")
 """Kinds of events that today's code has to write just as they are recorded."""
-_IGNORED = frozenset({"by", "user", "why", "confidence"})
-"""Fields that explain and decide nothing."""
+_IGNORED = frozenset({"by", "user", "why", "confidence", "before"})
+"""Fields that explain and decide nothing, and the snapshot before a call, which a replay does not take."""
 END = 1 << 63
 """Comes after every event."""
 SHOWN = 40
@@ -127,6 +127,12 @@ class Recorded:
             differ = difflib.unified_diff(_lines(before), _lines(after), "recorded", "now", lineterm="", n=2)
             raise Diverged(where, f"another {event.kind}", list(differ))
         self.checked += 1
+        if event.kind == "tool_intent" and not self.has_ended and not self._has_result(event.call):
+            raise RecordEnds
+
+    def _has_result(self, call: str) -> bool:
+        """Whether a call came to its end, or was found cut off by a process that went on."""
+        return any(event.kind == "tool_result" and event.call == call for event in self.events)
 
     def decisions(self, step: str, calls: Sequence[str]) -> list[dict[str, Any]]:
         """What was decided on these calls the next time that a person was asked in a step of the plan."""

@@ -48,9 +48,13 @@ def target(runs: Runs, run: Run) -> Point:
 def plan_undo(root: Path, runs: Runs, point: Point, what: What) -> Undone:
     """What an undo would do; changes nothing."""
     way = _way(runs, point)
-    with _files_apart(what):
-        plan = travel.preview(root, way.edges) if what != "chat" and way.edges else Plan("")
-    return Undone(point.name, what, plan.actions, plan.conflicts, plan.notes, tuple(way.outside))
+    plan = Plan("")
+    if what != "chat":
+        with _files_apart(what):
+            todo = travel.task(root, runs, way)
+            plan = travel.preview(root, todo.edges, todo.left) if todo.edges else plan
+    notes = plan.notes if what == "chat" else (*plan.notes, *way.notes)
+    return Undone(point.name, what, plan.actions, plan.conflicts, notes, tuple(way.outside))
 
 
 def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = False) -> Undone:
@@ -65,10 +69,14 @@ def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = Fals
         branch = forking.begin(root, runs, point, stem="undo")
     else:
         forking.ready(root, runs, branch)
-    applied = Applied("")
-    if what != "chat" and way.edges:
+    applied, todo = Applied(""), travel.Task([], {})
+    if what != "chat":
         with _files_apart(what):
-            applied = travel.move(root, way.edges, force=force)
+            todo = travel.task(root, runs, way)
+            if todo.edges:
+                applied = travel.move(root, todo.edges, force=force, left=todo.left)
+    if force and applied.done:
+        todo = travel.Task([travel.way_back(root, applied)], {})
     if forks:
         forking.show(root, runs, branch, point)
     record = {
@@ -76,7 +84,8 @@ def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = Fals
         "from": run.branch,
         "to": branch.id,
         "turns": branch.turns,
-        "edges": way.edges if what != "chat" else [],
+        "edges": todo.edges,
+        "left": dict.fromkeys(todo.left, ""),
     }
     with _at_once(runs):
         runs.connection.execute(
@@ -85,7 +94,8 @@ def undo(root: Path, runs: Runs, point: Point, what: What, *, force: bool = Fals
         )
         runs.switch(run.id, branch.id)
     outside = () if what == "chat" else tuple(way.outside)
-    undone = Undone(point.name, what, applied.done, applied.conflicts, applied.notes, outside, branch.name)
+    notes = applied.notes if what == "chat" else (*applied.notes, *way.notes)
+    undone = Undone(point.name, what, applied.done, applied.conflicts, notes, outside, branch.name)
     forking.record(root, runs, branch, "undo", came_from=run.branch_name, **_told(undone))
     return undone
 
@@ -94,12 +104,13 @@ def redo(root: Path, runs: Runs, run: Run, *, force: bool = False, dry_run: bool
     """Bring back what the last undo took; the caller holds the run's lock."""
     identifier, what, record = _last(runs, run)
     edges = redo_edges([(before, after) for before, after in record["edges"]])
+    left = record.get("left", {})
     branch = runs.branches.get(record["from"])
     forking.ready(root, runs, branch)
     if dry_run:
-        plan = travel.preview(root, edges) if edges else Plan("")
+        plan = travel.preview(root, edges, left) if edges else Plan("")
         return Undone(record["point"], what, plan.actions, plan.conflicts, plan.notes)
-    applied = travel.move(root, edges, force=force) if edges else Applied("")
+    applied = travel.move(root, edges, force=force, left=left) if edges else Applied("")
     with _at_once(runs):
         if record["from"] != record["to"]:
             runs.switch(run.id, record["from"])

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from orchestrator.safety.visible import escaped
+
 MOST = 2_000
 """Files that are looked at; of a bigger workspace nothing is said."""
 NAMED = 8
@@ -69,7 +71,7 @@ def _verbs(made: list[str], changed: list[str], gone: list[str]) -> list[tuple[s
 
 def _list(names: list[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    return ", ".join(escaped(name, keep="") for name in names[:NAMED]) + more
 
 
 def _text(path: Path) -> str:

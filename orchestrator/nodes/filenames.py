@@ -67,7 +67,7 @@ def to_rename(goal: str, history: Sequence[AnyMessage], root: Path) -> list[str]
         return []
     if any(not is_move(message) for message, _ in rounds_of(history)):
         return []
-    names = _meant(goal, sorted(files(root) or ()))
+    names = _meant(goal, sorted(name for name in files(root) or () if name.isprintable()))
     return names if len(names) <= MOST_NAMES else []
 
 

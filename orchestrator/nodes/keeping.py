@@ -16,6 +16,7 @@ from langchain_core.messages.tool import ToolCall
 from orchestrator.context import Context
 from orchestrator.errors import StorageError
 from orchestrator.events import Event
+from orchestrator.snapshots.history import history_mark
 from orchestrator.state import Verdict
 from orchestrator.tools.base import Tool
 
@@ -29,12 +30,15 @@ class Keeping:
     verdict: Verdict
     context: Context
     _before: str = field(default="", init=False)
+    _history: tuple[str, ...] | None = field(default=None, init=False)
 
     async def before(self) -> dict[str, Any]:
         """What the journal notes with the intent."""
         if self.tool.effects.is_read_only or self.verdict["read_only"]:
             return {}
         self._before = await self._taken()
+        if self.tool.effects.executes:
+            self._history = await asyncio.to_thread(history_mark, self.context.root)
         return {"before": self._before, "outside": self._reaches_outside()}
 
     def began(self, intent: Event) -> dict[str, Any]:
@@ -47,7 +51,11 @@ class Keeping:
 
     async def after(self) -> dict[str, Any]:
         """What the journal notes with the result."""
-        return {"after": await self._taken()} if self._before else {}
+        noted: dict[str, Any] = {"after": await self._taken()} if self._before else {}
+        if self._history is not None:
+            now = await asyncio.to_thread(history_mark, self.context.root)
+            noted |= {"history": True} if now != self._history else {}
+        return noted
 
     async def _taken(self) -> str:
         """The id of a snapshot; empty where none could be taken."""

@@ -27,6 +27,7 @@ from orchestrator.nodes.renames import renaming
 from orchestrator.nodes.repair import asks_for_repair
 from orchestrator.nodes.rounds import is_move, passed, rounds_of
 from orchestrator.nodes.shellslips import mended
+from orchestrator.safety.visible import escaped
 
 Form = Literal["shell", "python"]
 RECIPES = 3
@@ -192,7 +193,7 @@ def _listed(root: Path) -> str:
     if len(found) > LISTED:
         tops = sorted({PurePosixPath(name).parts[0] + ("/" if "/" in name else "") for name in found})
         found = tops[:LISTED]
-    return "The files here:\n" + "\n".join(found)
+    return "The files here:\n" + "\n".join(escaped(name, keep="") for name in found)
 
 
 def _head(name: str, root: Path) -> str:

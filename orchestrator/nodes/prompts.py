@@ -20,6 +20,7 @@ from orchestrator.context import Context
 from orchestrator.llm.base import EXAMPLE, ToolSpec
 from orchestrator.nodes.changes import files
 from orchestrator.nodes.messages import FINISH, TRY_CHANGES
+from orchestrator.safety.visible import escaped
 from orchestrator.settings import ModelSettings
 from orchestrator.state import Brief
 from orchestrator.tools.base import Arguments
@@ -99,7 +100,7 @@ def _listing(root: Path) -> str:
     if not names:
         return "no files yet"
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{', '.join(names[:LISTED])}{more}"
+    return f"{_named(names[:LISTED])}{more}"
 
 
 def _tree(root: Path) -> str:
@@ -107,7 +108,12 @@ def _tree(root: Path) -> str:
     found = files(root)
     if not found or len(found) > LISTED or not any("/" in name for name in found):
         return _listing(root)
-    return ", ".join(sorted(found))
+    return _named(sorted(found))
+
+
+def _named(names: list[str]) -> str:
+    """Names in a row; bytes that are no UTF-8, which no request can hold, and line ends are written out."""
+    return ", ".join(escaped(name, keep="") for name in names)
 
 
 def tool_specs(context: Context, tools: Sequence[str], model: ModelSettings) -> list[ToolSpec]:

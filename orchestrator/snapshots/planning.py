@@ -6,7 +6,8 @@ behind. Anything else is a change of the user's, and stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from orchestrator.snapshots.compare import Trees
 from orchestrator.snapshots.model import Action, Conflict, Edge, Entry, Plan, is_same
@@ -14,6 +15,7 @@ from orchestrator.snapshots.places import ROOT, ways_to
 from orchestrator.snapshots.scan import shown
 
 Pairs = dict[str, list[tuple[Entry, Entry]]]
+_NONE: Mapping[str, str] = MappingProxyType({})
 _UNKEPT = frozenset({"left", "unseen"})
 
 
@@ -33,16 +35,22 @@ def looked_at(pairs: Pairs) -> list[str]:
     ]
 
 
-def make_plan(trees: Trees, edges: Sequence[Edge], now: str, notes: Iterable[str]) -> Plan:
-    """The plan for a workspace that is at snapshot `now`."""
+def make_plan(
+    trees: Trees, edges: Sequence[Edge], now: str, notes: Iterable[str], apart: Mapping[str, str] = _NONE
+) -> Plan:
+    """The plan for a workspace that is at snapshot `now`.
+
+    `apart` are paths that stay, with the reason; those without one are not even told.
+    """
     pairs = changed_paths(trees, edges)
+    pairs = {path: steps for path, steps in pairs.items() if apart.get(path) != ""}
     targets: dict[str, Entry] = {}
     forced: dict[str, Entry] = {}
     conflicts: list[Conflict] = []
     stuck: list[Conflict] = []
     for path, steps in pairs.items():
         disk = trees.at(now, path)
-        target, reason = rewind(disk, steps)
+        target, reason = (disk, apart[path]) if path in apart else rewind(disk, steps)
         is_forceable = not _UNKEPT & {disk.kind, steps[0][0].kind}
         if reason:
             conflicts.append(Conflict(path, reason, is_forceable))

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,14 +114,15 @@ class Snapshots:
         elif entry.kind == "left":
             stand_in(at, is_folder=is_folder(entry))
 
-    def plan(self, edges: Sequence[Edge]) -> Plan:
+    def plan(self, edges: Sequence[Edge], apart: Mapping[str, str] | None = None) -> Plan:
         """What undoing calls would do; changes nothing. Raises StorageError.
 
-        Each edge has the snapshots before and after one call, the oldest call first.
+        Each edge has the snapshots before and after one call, the oldest call first. `apart` are paths
+        that stay, with the reason, which is empty for what is not even told.
         """
         with self._open() as opened:
             now = self._take(opened, looked_at(changed_paths(self._trees, edges)))
-            return make_plan(self._trees, edges, now.id, now.notes)
+            return make_plan(self._trees, edges, now.id, now.notes, apart or {})
 
     def apply(self, plan: Plan, *, force: bool = False) -> Applied:
         """Do what a plan says; what changed since the plan was made is left alone and told, even by force.

@@ -1,0 +1,155 @@
+"""Which changes around the calls of a run may be those of another run that worked at the same time.
+
+The snapshots around a call hold whatever changed meanwhile. What both calls saw change belongs to the one
+that names it; where that does not tell, nobody knows, and an undo leaves it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import StorageError
+from orchestrator.events import Event, selected
+from orchestrator.runs import Runs
+from orchestrator.snapshots import Snapshots
+
+_FOREVER = 1 << 62
+_LIFE = 2.0
+"""Seconds between two signs of life at most, and for what a killed command's last writes take."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A call, with the positions in the journal between which its snapshots were taken."""
+
+    event: Event
+    start: int
+    end: int
+
+    @property
+    def edge(self) -> tuple[str, str]:
+        """The snapshots around it; empty where there is none."""
+        return str(self.event.fields.get("before") or ""), str(self.event.fields.get("after") or "")
+
+    def names(self, path: str) -> bool:
+        """Whether a path, or the last part of it, stands in the call's arguments."""
+        text = " ".join(map(str, self.event.fields.get("arguments", {}).values()))
+        wanted = "|".join(re.escape(name) for name in (path, path.rpartition("/")[2]))
+        return re.search(rf"(?<![\w.-])(?:{wanted})(?![\w-])", text) is not None
+
+    def overlaps(self, other: Span) -> bool:
+        """Whether both were at work at some moment."""
+        return self.start < other.end and other.start < self.end
+
+
+def apart(root: Path, runs: Runs, calls: Sequence[Event], since: int) -> dict[str, str]:
+    """The paths that are not to be moved with these calls of one run, and why; empty for what is not theirs.
+
+    `since` is a position in the journal before the first of them.
+    """
+    wanted = {event.seq for event in calls if event.fields.get("before")}
+    if not wanted:
+        return {}
+    run = calls[0].run
+    ours, theirs = list[Span](), list[Span]()
+    for span in _spans(runs, run, since):
+        if span.event.seq in wanted and all(span.edge):
+            ours.append(span)
+        elif span.event.run != run and span.edge[0]:
+            theirs.append(span)
+    beside = {span.event.seq: [other for other in theirs if span.overlaps(other)] for span in ours}
+    if not any(beside.values()):
+        return {}
+    found: dict[str, list[str | None]] = {}
+    changed = _Changed(root)
+    for span in ours:
+        for path in changed.by(span) or ():
+            found.setdefault(path, []).append(_owner(span, path, beside[span.event.seq], changed))
+    return {path: _reason(owners) for path, owners in found.items() if any(owners)}
+
+
+def changed_since(root: Path, begun: Sequence[Event], now: str, died: float) -> dict[str, str]:
+    """The paths that changed since calls began that were cut off, and again after their process had died.
+
+    `died` is when it gave its last sign of life, by the clock that stamps the files.
+    """
+    snapshots, found = Snapshots(root), dict[str, str]()
+    for event in begun:
+        for change in snapshots.changes(str(event.fields["before"]), now):
+            if _stamp(root / change.path) > died + _LIFE:
+                found[change.path] = "it changed after the run was cut off"
+    return found
+
+
+def _stamp(path: Path) -> float:
+    """When what is at a path was changed last; 0 where nothing is: to bring it back overwrites nothing."""
+    try:
+        return path.lstat().st_ctime
+    except OSError:
+        return 0.0
+
+
+class _Changed:
+    """The paths that changed around calls; each pair of snapshots is compared once."""
+
+    def __init__(self, root: Path) -> None:
+        self._snapshots = Snapshots(root)
+        self._known: dict[tuple[str, str], Collection[str]] = {}
+
+    def by(self, span: Span) -> Collection[str] | None:
+        """None where only the files before are known, or the snapshots are lost: then it may be any."""
+        if not all(span.edge):
+            return None
+        if span.edge not in self._known:
+            try:
+                self._known[span.edge] = {change.path for change in self._snapshots.changes(*span.edge)}
+            except StorageError:
+                return None
+        return self._known[span.edge]
+
+
+def _owner(span: Span, path: str, beside: Sequence[Span], changed: _Changed) -> str | None:
+    """The run that may have changed a path, with a mark where it is sure; None for our own."""
+    for other in beside:
+        paths = changed.by(other)
+        if paths is not None and path not in paths:
+            continue
+        if not span.names(path):
+            return f"={other.event.run}" if other.names(path) else other.event.run
+        if other.names(path):
+            return other.event.run
+    return None
+
+
+def _reason(owners: Sequence[str | None]) -> str:
+    if all(owner and owner.startswith("=") for owner in owners):
+        return ""
+    other = next(owner for owner in owners if owner)
+    return f"{other.lstrip('=')} worked at the same time, and it may be its change"
+
+
+def _spans(runs: Runs, run: str, since: int) -> Iterator[Span]:
+    """The calls of all runs that had not ended at a position; of one that began before it, from the start."""
+    last: dict[str, int] = {}
+    begun: dict[tuple[str, str, str], Span] = {}
+    for event in _events(runs, run, since):
+        key = (event.run, event.branch, event.call)
+        if event.kind == "tool_intent":
+            begun[key] = Span(event, last.get(event.run, 0), event.seq)
+        elif event.kind == "tool_result":
+            span = begun.pop(key, None)
+            yield Span(event, span.start if span else 0, event.seq)
+        last[event.run] = event.seq
+    for span in begun.values():
+        yield Span(span.event, span.start, _FOREVER if runs.is_locked(span.event.run) else span.end)
+
+
+def _events(runs: Runs, run: str, since: int) -> Iterator[Event]:
+    """What was written since, and all of the runs that are worked on now."""
+    working = {each.id for each in runs.list(1_000) if each.id != run and runs.is_locked(each.id)}
+    for name in sorted(working):
+        yield from selected(runs.connection, name)
+    yield from (event for event in selected(runs.connection, after=since) if event.run not in working)
