@@ -31,6 +31,8 @@ class Resume(Fields):
     """A turn that had stopped goes on."""
 
     sandbox: str
+    alive: float | None = None
+    """When its last process gave the last sign of life, in seconds since the epoch."""
 
 
 class Route(Fields):
@@ -196,6 +198,8 @@ class ToolResult(ToolIntent):
     text: str
     after: str | None = None
     """Snapshot of the files after it."""
+    later: list[str] | None = None
+    """Of a call that was cut off: the paths that changed again after its process had died."""
     history: bool | None = None
     """It moved the workspace's own Git history, which no undo turns back."""
 

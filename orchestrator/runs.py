@@ -23,6 +23,8 @@ from orchestrator.errors import StorageError, UsageError, near
 from orchestrator.redaction import redact, secrets_of, writable
 from orchestrator.storage import FOLDER
 
+SIGN_SECONDS = 2.0
+"""Between two signs of life at most, and for what a killed command's last writes take."""
 RESUMABLE: frozenset[str] = frozenset({"running", "waiting", "stopped", "budget", "cut off"})
 
 _ALL = "all"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 from desk import PATIENCE, Desk, wait_for
+from patience import until
 from scripted import Call, Request, Say
 
-from orchestrator.runs import Runs
+from orchestrator.runs import SIGN_SECONDS, Runs
 from orchestrator.storage import open_state
 
 
@@ -239,6 +241,27 @@ def test_a_call_cut_off_is_undone_without_a_resume_but_for_what_changed_after(de
     assert contents(desk.root) == before
     assert desk.orc("redo").code == 0
     assert contents(desk.root) == after
+
+
+def test_what_changed_between_a_crash_and_the_resume_is_the_user_s(desk: Desk) -> None:
+    desk.write("run.sh", "echo half > a; echo half > b; touch marker; sleep 60")
+    with desk.model([Call("run_command", command="sh run.sh")]):
+        process = desk.start("run", "--yes", "@coder run run.sh")
+        wait_for(desk.root / "marker")
+        process.kill()
+        process.communicate()
+    lock = desk.root / ".orc" / "locks" / desk.runs()[0].id
+    died = lock.stat().st_mtime
+    assert until(lambda: time.time() > died + SIGN_SECONDS + 0.5)
+    desk.write("b", "mine\n")
+    desk.write("c", "mine\n")
+    desk.work(None, [Say("it may have run")])
+    found = json.loads(desk.orc("undo", "--json").out)
+    assert {each["path"]: each["reason"] for each in found["conflicts"]} == dict.fromkeys(
+        "bc", "it changed after the run was cut off"
+    )
+    assert (desk.text("b"), desk.text("c")) == ("mine\n", "mine\n")
+    assert not (desk.root / "a").exists()
 
 
 @pytest.mark.parametrize("names", [True, False])

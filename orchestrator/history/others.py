@@ -13,12 +13,10 @@ from pathlib import Path
 
 from orchestrator.errors import StorageError
 from orchestrator.events import Event, selected
-from orchestrator.runs import Runs
+from orchestrator.runs import SIGN_SECONDS, Runs
 from orchestrator.snapshots import Snapshots
 
 _FOREVER = 1 << 62
-_LIFE = 2.0
-"""Seconds between two signs of life at most, and for what a killed command's last writes take."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +69,19 @@ def apart(root: Path, runs: Runs, calls: Sequence[Event], since: int) -> dict[st
     return {path: _reason(owners) for path, owners in found.items() if any(owners)}
 
 
-def changed_since(root: Path, begun: Sequence[Event], now: str, died: float) -> dict[str, str]:
-    """The paths that changed since calls began that were cut off, and again after their process had died.
+def changed_since(
+    root: Path, begun: Sequence[Event], now: str, died: float, ended: Sequence[Event]
+) -> dict[str, str]:
+    """The paths that changed again after a process had died during a call that changed them.
 
-    `died` is when it gave its last sign of life, by the clock that stamps the files.
+    `begun` are calls that no other process has looked after yet, `died` is when theirs gave its last sign of
+    life; for those among `ended`, the process that went on has noted the paths.
     """
-    snapshots, found = Snapshots(root), dict[str, str]()
+    snapshots, moment = Snapshots(root), died + SIGN_SECONDS
+    paths = [path for event in ended for path in event.fields.get("later") or ()]
     for event in begun:
-        for change in snapshots.changes(str(event.fields["before"]), now):
-            if _stamp(root / change.path) > died + _LIFE:
-                found[change.path] = "it changed after the run was cut off"
-    return found
-
-
-def _stamp(path: Path) -> float:
-    """When what is at a path was changed last; 0 where nothing is: to bring it back overwrites nothing."""
-    try:
-        return path.lstat().st_ctime
-    except OSError:
-        return 0.0
+        paths += snapshots.changed_after(str(event.fields["before"]), now, moment)
+    return dict.fromkeys(paths, "it changed after the run was cut off")
 
 
 class _Changed:

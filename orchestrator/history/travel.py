@@ -86,12 +86,13 @@ def way(runs: Runs, start: Point, end: Point) -> Way:
 def task(root: Path, runs: Runs, taken: Way) -> Task:
     """What is to be done for it; empty where no call changed a file."""
     edges = [*redo_edges(_edges(taken.forward)), *_edges(taken.back)]
-    left = apart(root, runs, (*taken.back, *taken.forward), taken.since)
+    ended = (*taken.back, *taken.forward)
+    left = apart(root, runs, ended, taken.since)
     begun = [event for event in taken.cut_off if event.fields.get("before")]
-    if begun:
-        now = Snapshots(root).take().id
-        edges += [(str(event.fields["before"]), now) for event in begun]
-        left |= changed_since(root, begun, now, runs.last_sign(begun[0].run))
+    now = Snapshots(root).take().id if begun else ""
+    edges += [(str(event.fields["before"]), now) for event in begun]
+    died = runs.last_sign(begun[0].run) if begun else 0.0
+    left |= changed_since(root, begun, now, died, ended)
     return Task([edge for edge in edges if edge[0] != edge[1]], left)
 
 

@@ -112,7 +112,7 @@ class _Running:
         about: dict[str, Any] = {"tool": tool.name, "arguments": self.call["args"]}
         intent = journal.of_call(identifier, "tool_intent")
         if intent is not None and not (self.is_read_only or tool.effects.repeatable):
-            about |= {**kept.began(intent), **await kept.after()}
+            about |= await kept.cut_off(intent)
             journal.write("tool_result", call=identifier, **about, status="unknown", text=CUT_OFF)
             return CUT_OFF
         claims = claims_of(tool.effects, self.call["args"], self.context.root, reads=self.is_read_only)

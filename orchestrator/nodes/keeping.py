@@ -16,6 +16,7 @@ from langchain_core.messages.tool import ToolCall
 from orchestrator.context import Context
 from orchestrator.errors import StorageError
 from orchestrator.events import Event
+from orchestrator.runs import SIGN_SECONDS
 from orchestrator.snapshots.history import history_mark
 from orchestrator.state import Verdict
 from orchestrator.tools.base import Tool
@@ -41,13 +42,27 @@ class Keeping:
             self._history = await asyncio.to_thread(history_mark, self.context.root)
         return {"before": self._before, "outside": self._reaches_outside()}
 
-    def began(self, intent: Event) -> dict[str, Any]:
-        """Go on with what was noted when the call began, in a process that was cut off."""
+    async def cut_off(self, intent: Event) -> dict[str, Any]:
+        """What the journal notes of a call that began in a process that is gone."""
         noted: dict[str, Any] = {
             name: intent.fields[name] for name in ("before", "outside") if name in intent.fields
         }
         self._before = str(noted.get("before", ""))
+        noted |= await self.after()
+        if noted.get("before") and noted.get("after"):
+            with suppress(StorageError):
+                noted |= await asyncio.to_thread(self._later, noted["before"], noted["after"])
         return noted
+
+    def _later(self, before: str, after: str) -> dict[str, Any]:
+        """The paths that somebody else changed before the run went on."""
+        snapshots = self.context.snapshots
+        resumed = [event for event in self.context.journal.of_turn() if event.kind == "resume"]
+        alive = resumed[-1].fields.get("alive") if resumed else None
+        if snapshots is None or not alive:
+            return {}
+        paths = snapshots.changed_after(before, after, alive + SIGN_SECONDS)
+        return {"later": paths} if paths else {}
 
     async def after(self) -> dict[str, Any]:
         """What the journal notes with the result."""

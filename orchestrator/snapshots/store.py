@@ -78,6 +78,15 @@ class Snapshots:
             found = self._trees.differences(before, after)
             return [self._trees.change(path, was, now) for path, was, now in found]
 
+    def changed_after(self, before: str, now: str, moment: float) -> list[str]:
+        """The paths that differ between two snapshots, and whose last change came after a moment.
+
+        `moment` is in seconds since the epoch, by the clock that stamps the files.
+        """
+        return [
+            change.path for change in self.changes(before, now) if _stamp(self.root / change.path) > moment
+        ]
+
     def text(self, snapshot: str, path: str) -> bytes | None:
         """The content of a file, or where a link points; None when there is neither."""
         with self._open():
@@ -192,3 +201,11 @@ def _advice(error: OSError) -> str:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return "the disk is full; free some space and try again"
     return str(error.strerror or error)
+
+
+def _stamp(path: Path) -> float:
+    """When what is at a path was changed last; 0 where nothing is: to bring it back overwrites nothing."""
+    try:
+        return path.lstat().st_ctime
+    except OSError:
+        return 0.0
