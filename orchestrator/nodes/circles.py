@@ -90,7 +90,7 @@ def _again(name: str, result: str) -> str:
     if result.startswith("Error"):
         return f"{result}\nThis same call has failed before: it is not done. Do it in another way."
     return (
-        f"You made this same {name} call before and nothing has changed since; its result stands above. "
+        f"You made this same {name} call before and nothing else was done since; its result stands above. "
         "Now take the next step of the task, or finish when nothing is left to do."
     )
 
