@@ -186,7 +186,8 @@ def open_state(root: Path) -> sqlite3.Connection:
     path = state_path(root)
     connection: sqlite3.Connection | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # Conversations are in it, with what people typed.
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = sqlite3.connect(
             path, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False, factory=Connection
         )

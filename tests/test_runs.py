@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ormsgpack
 import pytest
-from desk import KEY, Desk
+from desk import KEY, ORC, Desk
 from scripted import Call, Say
 
 from orchestrator.branches import Seen
@@ -185,3 +185,24 @@ def test_a_secret_in_a_result_is_kept_nowhere(desk: Desk) -> None:
     assert not any(
         KEY.encode() in path.read_bytes() for path in state_path(desk.root).parent.glob("state.db*")
     )
+
+
+def test_any_command_works_as_if_started_in_another_folder(desk: Desk, tmp_path: Path) -> None:
+    desk.work("@coder hello", [Say("hello")])
+    (tmp_path / "elsewhere").mkdir()
+
+    def orc(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [ORC, "-C", *arguments], cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False
+        )
+
+    listed = orc(str(desk.root), "runs", "list", "--json")
+    assert json.loads(listed.stdout)["id"] == desk.runs()[0].id
+    assert orc(".", "runs", "list").stdout == ""
+    for wrong in ("missing", str(desk.write("a file", ""))):
+        assert orc(wrong, "runs", "list").returncode == 2
+
+
+def test_others_cannot_read_what_a_workspace_keeps(desk: Desk) -> None:
+    desk.work("@coder hello", [Say("hello")])
+    assert (desk.root / ".orc").stat().st_mode & 0o777 == 0o700

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from orchestrator import quiet
-from orchestrator.errors import Interrupted, OrcError, TimedOut
+from orchestrator.errors import Interrupted, OrcError, TimedOut, UsageError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("orchestrator.cli.run:run", "Work on a request."),
@@ -88,14 +88,27 @@ Examples:
   orc run "@researcher what does docs/ say on retries?"
   orc run -c r-7f3a "and now the other one"
   orc resume
+  orc -C ../shop undo
 """
 
 
 @click.group(cls=LazyGroup, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="orc-orchestrator", prog_name="orc")
-def orc() -> None:
+@click.option(
+    "-C",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, exists=True),
+    help="Do everything as if started in this folder.",
+)
+def orc(folder: str | None) -> None:
     """A multi-agent orchestrator: routed, planned, guarded, checkpointed."""
     quiet.works()
+    if folder is not None:
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            raise UsageError(f"{folder}: {error.strerror}") from None
 
 
 def main(argv: list[str] | None = None) -> Any:
