@@ -123,16 +123,21 @@ def read_block(data: bytes) -> Block:
     return Block(numbers, digests, contents)
 
 
-def elements(rows: Rows, numbers: Sequence[int]) -> list[Row]:
-    """Elements in no order, missing ones left out; what shares a block with one of them comes along."""
+def fetch(rows: Rows, numbers: Sequence[int]) -> tuple[list[Row], list[Block]]:
+    """The rows of elements, and the blocks of those that have none; what is missing is left out."""
     found = rows.elements(numbers)
     if len(found) == len(numbers):
-        return found
+        return found, []
     alone = {row[0] for row in found}
     wanted = rows.blocks_of([number for number in numbers if number not in alone])
-    members = {n: rows.unpacked.get(n) for n in wanted}
-    for n, data in rows.blocks([n for n, known in members.items() if known is None]):
-        block = read_block(data)
-        members[n] = known = block.rows()
-        rows.unpacked.put(n, known, sum(map(len, block.contents)))
-    return [*found, *chain.from_iterable(known for known in members.values() if known is not None)]
+    blocks: dict[int, Block | None] = {n: rows.unpacked.get(n) for n in wanted}
+    for n, data in rows.blocks([n for n, known in blocks.items() if known is None]):
+        blocks[n] = block = read_block(data)
+        rows.unpacked.put(n, block, sum(map(len, block.contents)))
+    return found, [block for block in blocks.values() if block is not None]
+
+
+def elements(rows: Rows, numbers: Sequence[int]) -> list[Row]:
+    """The same as rows; what shares a block with one of them comes along."""
+    found, blocks = fetch(rows, numbers)
+    return [*found, *chain.from_iterable(block.rows() for block in blocks)]

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
-from orchestrator.checkpoints.blocks import elements
+from orchestrator.checkpoints.blocks import elements, fetch
 from orchestrator.checkpoints.caches import Caches
 from orchestrator.checkpoints.elements import (
     DICT,
@@ -96,8 +96,8 @@ class Decoder:
         stored: dict[int, Row] = {}
         missing = self._not_remembered(numbers)
         while missing:
-            found = elements(rows, list(missing))
-            lost = missing.difference([row[0] for row in found])
+            found, blocks = fetch(rows, list(missing))
+            lost = missing.difference([row[0] for row in found], *(block.numbers for block in blocks))
             if lost:
                 raise damaged(f"element {min(lost)} is missing")
             bases = set()
@@ -115,6 +115,7 @@ class Decoder:
                 bases.add(base_of(data))
             plains = self.caches.primers.plains(rows, contents)
             self._leaves.update(self.caches.values.read(contents, plains))
+            self._leaves.update(self.caches.values.read_blocks(blocks))
             missing = self._not_remembered(bases - {0} - stored.keys())
         for number in stored.keys() & numbers:
             self._grow(number, stored)

@@ -74,8 +74,8 @@ class Rows:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._sql = connection.execute
         self._many = connection.executemany
-        self.unpacked: Recent[int, list[Row]] = Recent(_UNPACKED)
-        """The elements of blocks that were read, by the numbers of those."""
+        self.unpacked: Recent[int, Any] = Recent(_UNPACKED)
+        """The blocks that were read, by their numbers."""
 
     # What is there.
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
+from orchestrator.checkpoints.blocks import Block
 from orchestrator.checkpoints.elements import (
     HASH_BYTES,
     SPLICED,
@@ -253,15 +254,28 @@ class Values:
             if len(digest) != HASH_BYTES or not (is_checked or self._hash(plain) == digest):
                 raise damaged(f"element {number} is not what was written")
             leaves[number] = Leaf(Element(digest, number), plain)
-        size = sum(map(len, plains.contents))
-        self._leaves.put_all(leaves, size)
-        if leaves:
-            self._read.append(leaves)
-            self._read_bytes += size
-            if len(self._read) > _READS or self._read_bytes > _READ_BYTES:
-                with self._making:
-                    self._learn()
+        self._keep(leaves, sum(map(len, plains.contents)))
         return leaves
+
+    def read_blocks(self, blocks: list[Block]) -> dict[int, Leaf]:
+        """Take in the elements of blocks, which were compared with their checksums."""
+        leaves = {
+            number: Leaf(Element(digest, number), content)
+            for block in blocks
+            for number, digest, content in zip(*block, strict=True)
+        }
+        self._keep(leaves, sum(sum(map(len, block.contents)) for block in blocks))
+        return leaves
+
+    def _keep(self, leaves: dict[int, Leaf], size: int) -> None:
+        if not leaves:
+            return
+        self._leaves.put_all(leaves, size)
+        self._read.append(leaves)
+        self._read_bytes += size
+        if len(self._read) > _READS or self._read_bytes > _READ_BYTES:
+            with self._making:
+                self._learn()
 
     def decode(self, serde: Serializer, leaves: Mapping[int, Leaf], numbers: Iterable[int]) -> Decoded:
         """Objects for elements that nobody else holds, messages apart from other values.
