@@ -29,8 +29,8 @@ from orchestrator.storage import PAGE_BYTES
 
 SIZE = 32 << 10
 """Bytes of content from which on a block is full: a block is read as a whole, and larger ones save little."""
-LARGE = 16 << 10
-"""Elements from this many stored bytes on keep a row of their own."""
+LARGE = 4 << 10
+"""Elements from this many stored bytes on keep a row of their own: neighbours would save them little."""
 LARGEST = 2 * SIZE
 """The same for bytes of content: who reads a neighbour has to unpack them too."""
 FEW, LEAST = 4, 4 << 10

@@ -17,7 +17,7 @@ Item: TypeAlias = "int | bytes"
 AS_LIST, AS_DICT, AS_SNAPSHOT, AS_CHANGED = range(4)
 """Tags of places that branch: `[AS_LIST, [item, …]]`, `[AS_DICT, {key: place}]`, `[AS_SNAPSHOT, place]`,
 `[AS_CHANGED, [list, start kept, end kept, item, …]]` for a long list much like one that has a row."""
-_NEAR = 24
+_NEAR = 12
 """Items in which a list may differ from one that has a row, without a row of its own."""
 
 _INSIDE: dict[Any, tuple[type, ...]] = {
