@@ -32,7 +32,7 @@ class Resume(Fields):
 
     sandbox: str
     alive: float | None = None
-    """When its last process gave the last sign of life, in seconds since the epoch."""
+    """Until when its last process may have worked on it, in seconds since the epoch."""
 
 
 class Route(Fields):

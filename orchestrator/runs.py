@@ -188,10 +188,10 @@ class Runs:
 
         return check
 
-    def last_sign(self, identifier: str) -> float:
-        """When a process last showed that it works on a run, in seconds since the epoch; 0 if never."""
+    def worked_until(self, identifier: str) -> float:
+        """Until when a process may have worked on a run, in seconds since the epoch; 0 if none ever did."""
         try:
-            return (self._locks / identifier).stat().st_mtime
+            return (self._locks / identifier).stat().st_mtime + SIGN_SECONDS
         except OSError:
             return 0.0
 

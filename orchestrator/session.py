@@ -151,7 +151,7 @@ class Session:
             # Before langgraph is loaded, which takes seconds: a run cut off until then knows its request.
             journal.write("turn", request=request, sandbox=sandbox)
         else:
-            journal.write("resume", sandbox=sandbox, alive=runs.last_sign(row.id))
+            journal.write("resume", sandbox=sandbox, alive=runs.worked_until(row.id))
         status: Status = "stopped"
         reason = ""
         spent = None

@@ -84,9 +84,14 @@ def saver_at(folder: Path) -> Checkpointer:
     return Checkpointer(folder / "checkpoints.db")
 
 
-def sql(folder: Path, statement: str, *parameters: object) -> list[Any]:
-    with closing(sqlite3.connect(folder / "checkpoints.db", isolation_level=None)) as connection:
+def run_sql(file: Path, statement: str, *parameters: object) -> list[Any]:
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         return connection.execute(statement, parameters).fetchall()
+
+
+def sql(folder: Path, statement: str, *parameters: object) -> list[Any]:
+    """The same for the file of `saver_at`."""
+    return run_sql(folder / "checkpoints.db", statement, *parameters)
 
 
 def tell(saver: Checkpointer, length: int, thread: str = "t", start: int = 1) -> list[Any]:

@@ -127,6 +127,17 @@ def test_a_damaged_element_stays_where_it_is_and_stops_no_one(tmp_path: Path) ->
         assert saver.verify() == []
 
 
+def test_a_hash_of_another_length_spoils_no_block(tmp_path: Path) -> None:
+    with saver_at(tmp_path) as saver:
+        told = put(saver, {"messages": talk(8)})
+        ((number,),) = sql(tmp_path, "select min(n) from ck_elements where kind=1")
+        sql(tmp_path, "update ck_elements set hash=x'00' where n=?", number)
+        put(saver, {"messages": talk(40)}, told)
+    held = [n for block in blocks(tmp_path).values() for n in block.numbers]
+    assert len(held) > 30
+    assert number not in held
+
+
 def test_a_bit_that_turned_before_the_move_is_not_sealed_in(tmp_path: Path) -> None:
     rng = random.Random(4)
     many = [rng.randbytes(300) for _ in range(30)]  # nothing packs it, so no frame has a checksum

@@ -12,19 +12,12 @@ from pathlib import Path
 
 import ormsgpack
 import pytest
-from checkpointing import address, put, saver_at, steps, talk, values
+from checkpointing import address, put, run_sql, saver_at, steps, talk, values
 from langchain_core.messages import HumanMessage
 
 from orchestrator.checkpoints import Checkpointer, heads, store
 from orchestrator.checkpoints.elements import Hasher
 from orchestrator.errors import StorageError
-
-
-def run_sql(file: Path, statement: str, *parameters: object) -> None:
-    connection = sqlite3.connect(file)
-    connection.execute(statement, parameters)
-    connection.commit()
-    connection.close()
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import lzma
 import random
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpointing import address, chat, put, say, steps, talk, values
+from checkpointing import address, chat, put, run_sql, say, steps, talk, values
 
 from orchestrator.checkpoints import Checkpointer, store
 from orchestrator.errors import StorageError
@@ -28,13 +26,8 @@ def older(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return file
 
 
-def sql(file: Path, statement: str, *parameters: object) -> list[Any]:
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        return connection.execute(statement, parameters).fetchall()
-
-
 def version(file: Path) -> int:
-    found: int = sql(file, "select value from ck_meta where name='format'")[0][0]
+    found: int = run_sql(file, "select value from ck_meta where name='format'")[0][0]
     return found
 
 
@@ -69,15 +62,15 @@ def test_a_file_of_an_older_format_is_written_on_copied_and_pruned(older: Path) 
 
 def test_content_of_an_older_format_is_packed_together_by_gc(older: Path) -> None:
     with Checkpointer(older) as saver:
-        before = len(sql(older, "select n from ck_elements where kind in (0, 1, 5)"))
+        before = len(run_sql(older, "select n from ck_elements where kind in (0, 1, 5)"))
         saver.gc()
-        assert len(sql(older, "select n from ck_members")) > 30
+        assert len(run_sql(older, "select n from ck_members")) > 30
         assert saver.verify() == []
         assert values(saver, address("plain"))["messages"] == talk(40)
         assert len(values(saver)["messages"]) == 28
         assert [message.id for message in values(saver, address("fork"))["messages"]][-2] == "another way"
         assert (39, [talk(39)[-1:], ["x" * 200]]) in steps(saver, "plain")
-    assert len(sql(older, "select n from ck_elements where kind in (0, 1, 5)")) < before - 30
+    assert len(run_sql(older, "select n from ck_elements where kind in (0, 1, 5)")) < before - 30
 
 
 def turned(value: Any, rng: random.Random) -> Any:
@@ -103,11 +96,11 @@ def whole(tmp_path: Path) -> Path:
 def test_a_bit_that_turned_in_a_step_is_found(whole: Path, column: str) -> None:
     rng = random.Random(column)
     where = f"from ck_steps where {column} is not null"
-    for seq, value in rng.sample(sql(whole, f"select seq, {column} {where}"), 10):
-        sql(whole, f"update ck_steps set {column}=? where seq=?", turned(value, rng), seq)
+    for seq, value in rng.sample(run_sql(whole, f"select seq, {column} {where}"), 10):
+        run_sql(whole, f"update ck_steps set {column}=? where seq=?", turned(value, rng), seq)
         with Checkpointer(whole) as saver:
             assert saver.verify()
-        sql(whole, f"update ck_steps set {column}=? where seq=?", value, seq)
+        run_sql(whole, f"update ck_steps set {column}=? where seq=?", value, seq)
     with Checkpointer(whole) as saver:
         assert saver.verify() == []
 
@@ -115,8 +108,8 @@ def test_a_bit_that_turned_in_a_step_is_found(whole: Path, column: str) -> None:
 @pytest.mark.parametrize("column", ["data", "hash"])
 def test_a_bit_that_turned_in_content_is_never_read_as_if_it_were_right(whole: Path, column: str) -> None:
     rng = random.Random(column)
-    for number, value in sql(whole, f"select n, {column} from ck_elements"):
-        sql(whole, f"update ck_elements set {column}=? where n=?", turned(value, rng), number)
+    for number, value in run_sql(whole, f"select n, {column} from ck_elements"):
+        run_sql(whole, f"update ck_elements set {column}=? where n=?", turned(value, rng), number)
         with Checkpointer(whole) as saver:
             try:
                 assert values(saver)["messages"] == talk(12)
@@ -124,11 +117,11 @@ def test_a_bit_that_turned_in_content_is_never_read_as_if_it_were_right(whole: P
                 assert saver.verify()
             if column == "hash":
                 assert saver.verify()
-        sql(whole, f"update ck_elements set {column}=? where n=?", value, number)
+        run_sql(whole, f"update ck_elements set {column}=? where n=?", value, number)
 
 
 def test_a_file_that_became_newer_meanwhile_is_not_called_older_again(older: Path) -> None:
     with Checkpointer(older) as saver:
-        sql(older, "update ck_meta set value=? where name='format'", store.FORMAT + 1)
+        run_sql(older, "update ck_meta set value=? where name='format'", store.FORMAT + 1)
         put(saver, {"messages": talk(41)}, address("plain"))
     assert version(older) == store.FORMAT + 1

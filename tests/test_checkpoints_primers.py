@@ -14,7 +14,7 @@ from uuid import UUID
 import ormsgpack
 import pytest
 import zstandard
-from checkpointing import address, put, saver_at, values
+from checkpointing import address, put, run_sql, saver_at, values
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from orchestrator.checkpoints import Checkpointer, store
@@ -61,17 +61,7 @@ def told(saver: Checkpointer, thread: str = "t") -> list[BaseMessage]:
 
 def stored(file: Path) -> list[tuple[int, int, bytes]]:
     """Number, kind and data of all elements."""
-    connection = sqlite3.connect(file)
-    found = connection.execute("select n, kind, data from ck_elements order by n").fetchall()
-    connection.close()
-    return found
-
-
-def change(file: Path, statement: str, *parameters: object) -> None:
-    connection = sqlite3.connect(file)
-    connection.execute(statement, parameters)
-    connection.commit()
-    connection.close()
+    return run_sql(file, "select n, kind, data from ck_elements order by n")
 
 
 def test_content_like_earlier_content_takes_less_and_is_read_back(tmp_path: Path) -> None:
@@ -145,14 +135,12 @@ def test_a_file_of_the_first_format_is_read_as_it_is_and_written_on(tmp_path: Pa
         connection.execute("update ck_steps set data=? where seq=?", (older, seq))
     connection.commit()
     connection.close()
-    change(file, f"delete from ck_elements where kind={PRIMER}")
-    change(file, "delete from ck_meta where name='primer'")
-    change(file, "update ck_meta set value=1 where name='format'")
+    run_sql(file, f"delete from ck_elements where kind={PRIMER}")
+    run_sql(file, "delete from ck_meta where name='primer'")
+    run_sql(file, "update ck_meta set value=1 where name='format'")
 
     def version() -> int:
-        connection = sqlite3.connect(file)
-        found: int = connection.execute("select value from ck_meta where name='format'").fetchone()[0]
-        connection.close()
+        found: int = run_sql(file, "select value from ck_meta where name='format'")[0][0]
         return found
 
     with saver_at(tmp_path) as saver:
@@ -186,7 +174,7 @@ def test_a_file_of_the_first_format_is_read_as_it_is_and_written_on(tmp_path: Pa
 def test_a_damaged_primer_is_a_clear_message(tmp_path: Path, damage: str) -> None:
     with saver_at(tmp_path) as saver:
         tell(saver, chatter(80, "m"))
-    change(saver_path(tmp_path), damage)
+    run_sql(saver_path(tmp_path), damage)
     with saver_at(tmp_path) as saver:
         with pytest.raises(StorageError):
             values(saver)

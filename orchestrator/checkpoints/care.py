@@ -59,7 +59,7 @@ def collect(ink: Ink, caches: Caches) -> int:
         # A mark stays, so that the last number is not given again; an orc of an older format sees no block.
         rows.blank_element(last, RAW, caches.hasher(b""))
         freed -= _ROW_BYTES
-    for row in [data for _, kind, _, data in rows.all_elements() if kind == LIST]:
+    for row in [data for _, _, _, data in rows.elements_of(LIST)]:
         # A file of an older format has no blocks.
         ink.pack_together(sorted(named_in_row(row)))
     return freed
@@ -105,13 +105,11 @@ def _primers(rows: Rows, caches: Caches, needed: set[int]) -> set[int]:
     """
     stay = {
         n
-        for n, kind, _, data in rows.all_elements()
-        if kind == PRIMER and (members := primer_fields(data)[3]) and needed.issuperset(members)
+        for n, _, _, data in rows.elements_of(PRIMER)
+        if (members := primer_fields(data)[3]) and needed.issuperset(members)
     }
     again = [
-        n
-        for n, kind, _, data in rows.all_elements()
-        if n in needed and kind == PRIMED and read_number(data, 0)[0] not in stay
+        n for n, _, _, data in rows.elements_of(PRIMED) if n in needed and read_number(data, 0)[0] not in stay
     ]
     for number in again:
         for n, kind, _, data in rows.elements([number]):

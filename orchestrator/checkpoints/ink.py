@@ -12,14 +12,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.checkpoints.blocks import FEW, LARGE, LARGEST, blocks_of, is_worth_it, write_block
 from orchestrator.checkpoints.caches import Caches
-from orchestrator.checkpoints.elements import (
-    DICT,
-    LIST,
-    PRIMER,
-    SPLICED,
-    Element,
-    write_node,
-)
+from orchestrator.checkpoints.elements import DICT, LIST, PRIMER, SPLICED, Element, write_node
 from orchestrator.checkpoints.heads import Place
 from orchestrator.checkpoints.nodes import (
     AS_CHANGED,

@@ -208,6 +208,10 @@ class Rows:
         """All that have a row of their own."""
         return iter(self._sql("select n, kind, hash, data from ck_elements order by n"))
 
+    def elements_of(self, kind: int) -> Iterator[Row]:
+        """Those of one kind."""
+        return iter(self._sql("select n, kind, hash, data from ck_elements where kind=? order by n", (kind,)))
+
     @cached_property
     def _has_blocks(self) -> bool:
         """A file of an older format has none, until it is written to."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 
 from orchestrator.branches import Seen
 from orchestrator.events import Event, seen_by, selected
@@ -67,7 +68,7 @@ def story(runs: Runs, point: Point) -> Story:
     """Tell what happened up to a point."""
     events = events_of(runs, point)
     told = {name: [line for event in events for line in _TELL[name](event)] for name in SECTIONS}
-    kept = list(_snapshots(events)) or list(_snapshots(selected(runs.connection, point.run.id)))[:1]
+    kept = list(_snapshots(events)) or list(islice(_snapshots(selected(runs.connection, point.run.id)), 1))
     return Story(point.name, **told, totals=totals(events), snapshot=kept[-1] if kept else "")
 
 

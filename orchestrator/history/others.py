@@ -10,10 +10,11 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from orchestrator.errors import StorageError
 from orchestrator.events import Event, selected
-from orchestrator.runs import SIGN_SECONDS, Runs
+from orchestrator.runs import Runs
 from orchestrator.snapshots import Snapshots
 
 _FOREVER = 1 << 62
@@ -61,7 +62,7 @@ def apart(root: Path, runs: Runs, calls: Sequence[Event], since: int) -> dict[st
     beside = {span.event.seq: [other for other in theirs if span.overlaps(other)] for span in ours}
     if not any(beside.values()):
         return {}
-    found: dict[str, list[str | None]] = {}
+    found: dict[str, list[_Owner | None]] = {}
     changed = _Changed(root)
     for span in ours:
         for path in changed.by(span) or ():
@@ -69,18 +70,18 @@ def apart(root: Path, runs: Runs, calls: Sequence[Event], since: int) -> dict[st
     return {path: _reason(owners) for path, owners in found.items() if any(owners)}
 
 
-def changed_since(
-    root: Path, begun: Sequence[Event], now: str, died: float, ended: Sequence[Event]
+def changed_later(
+    root: Path, runs: Runs, begun: Sequence[Event], now: str, ended: Sequence[Event]
 ) -> dict[str, str]:
     """The paths that changed again after a process had died during a call that changed them.
 
-    `begun` are calls that no other process has looked after yet, `died` is when theirs gave its last sign of
-    life; for those among `ended`, the process that went on has noted the paths.
+    `begun` are calls that no other process has looked after yet; for those among `ended`, the process that
+    went on has noted the paths.
     """
-    snapshots, moment = Snapshots(root), died + SIGN_SECONDS
     paths = [path for event in ended for path in event.fields.get("later") or ()]
     for event in begun:
-        paths += snapshots.changed_after(str(event.fields["before"]), now, moment)
+        before, died = str(event.fields["before"]), runs.worked_until(event.run)
+        paths += Snapshots(root).changed_after(before, now, died)
     return dict.fromkeys(paths, "it changed after the run was cut off")
 
 
@@ -103,24 +104,31 @@ class _Changed:
         return self._known[span.edge]
 
 
-def _owner(span: Span, path: str, beside: Sequence[Span], changed: _Changed) -> str | None:
-    """The run that may have changed a path, with a mark where it is sure; None for our own."""
+class _Owner(NamedTuple):
+    """The run that may have changed a path."""
+
+    run: str
+    is_sure: bool = False
+
+
+def _owner(span: Span, path: str, beside: Sequence[Span], changed: _Changed) -> _Owner | None:
+    """Who else may have changed a path; None for our own."""
     for other in beside:
         paths = changed.by(other)
         if paths is not None and path not in paths:
             continue
         if not span.names(path):
-            return f"={other.event.run}" if other.names(path) else other.event.run
+            return _Owner(other.event.run, is_sure=other.names(path))
         if other.names(path):
-            return other.event.run
+            return _Owner(other.event.run)
     return None
 
 
-def _reason(owners: Sequence[str | None]) -> str:
-    if all(owner and owner.startswith("=") for owner in owners):
+def _reason(owners: Sequence[_Owner | None]) -> str:
+    if all(owner and owner.is_sure for owner in owners):
         return ""
     other = next(owner for owner in owners if owner)
-    return f"{other.lstrip('=')} worked at the same time, and it may be its change"
+    return f"{other.run} worked at the same time, and it may be its change"
 
 
 def _spans(runs: Runs, run: str, since: int) -> Iterator[Span]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.events import Event
 from orchestrator.history.comparing import events_of
-from orchestrator.history.others import apart, changed_since
+from orchestrator.history.others import apart, changed_later
 from orchestrator.history.points import Point
 from orchestrator.runs import Runs
 from orchestrator.safety.visible import escaped
@@ -91,8 +91,7 @@ def task(root: Path, runs: Runs, taken: Way) -> Task:
     begun = [event for event in taken.cut_off if event.fields.get("before")]
     now = Snapshots(root).take().id if begun else ""
     edges += [(str(event.fields["before"]), now) for event in begun]
-    died = runs.last_sign(begun[0].run) if begun else 0.0
-    left |= changed_since(root, begun, now, died, ended)
+    left |= changed_later(root, runs, begun, now, ended)
     return Task([edge for edge in edges if edge[0] != edge[1]], left)
 
 

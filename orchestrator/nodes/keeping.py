@@ -16,7 +16,6 @@ from langchain_core.messages.tool import ToolCall
 from orchestrator.context import Context
 from orchestrator.errors import StorageError
 from orchestrator.events import Event
-from orchestrator.runs import SIGN_SECONDS
 from orchestrator.snapshots.history import history_mark
 from orchestrator.state import Verdict
 from orchestrator.tools.base import Tool
@@ -61,7 +60,7 @@ class Keeping:
         alive = resumed[-1].fields.get("alive") if resumed else None
         if snapshots is None or not alive:
             return {}
-        paths = snapshots.changed_after(before, after, alive + SIGN_SECONDS)
+        paths = snapshots.changed_after(before, after, alive)
         return {"later": paths} if paths else {}
 
     async def after(self) -> dict[str, Any]:
